@@ -1,0 +1,1 @@
+"""Attacks under one signature; what they return is clipped, checked, re-scored."""

@@ -1,0 +1,1 @@
+"""Projection: the code whose image is nearest to a given image."""

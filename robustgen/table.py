@@ -1,0 +1,129 @@
+"""The prediction table: where the doing arm ends and the counting arm begins.
+
+One table holds what one case predicted on one split: probabilities of every path
+and view, and what the attack and the projection cost. No torch here.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from robustgen.errors import RequestError
+from robustgen.files import whole_file
+
+TABLE_VERSION = 1
+
+SINGLE_PATHS = ("image", "reconstruction")
+ENSEMBLE_PATHS = ("stylemix_ensemble", "combined_ensemble", "image_ensemble")
+PATHS = (*SINGLE_PATHS, *ENSEMBLE_PATHS)
+
+
+@dataclass(frozen=True)
+class TableKey:
+    """What a table is about.
+
+    Args:
+        dataset: Name of the data set.
+        classifier: Name of the classifier.
+        attack: Name of the attack preset; `clean` for none.
+        tier: What the attack knew: `none` for clean, else `oblivious`, ...
+        norm: `none`, `linf` or `l2`.
+        eps: Radius in pixel units of [0, 1]; infinity for a minimum-norm attack.
+        split: `val` or `test`.
+    """
+
+    dataset: str
+    classifier: str
+    attack: str
+    tier: str
+    norm: str
+    eps: float
+    split: str
+
+
+@dataclass(frozen=True)
+class PredictionTable:
+    """Predictions of one case on one split; N samples, K classes, V views.
+
+    Args:
+        key: What the table is about.
+        class_names: The K names of the classes.
+        sample: Index of each sample in its data set, [N].
+        label: True class, [N].
+        single: Probabilities [N, K] by path, for the paths that a suite asked for
+            among `image` and `reconstruction`.
+        views: Probabilities [N, V, K] by path, for the ensemble paths asked for. The
+            pool that an ensemble draws from is the reconstruction and these views;
+            for `image_ensemble` it is the image and these views.
+        cost: Numbers per sample, [N] each: `distance_linf`, `distance_l2` (attacked
+            to clean image, pixel units), `attack_forwards`, `attack_backwards`,
+            `initial_loss`, `final_loss`, `projection_passes`.
+    """
+
+    key: TableKey
+    class_names: tuple[str, ...]
+    sample: Int64[np.ndarray, " n"]
+    label: Int64[np.ndarray, " n"]
+    single: Mapping[str, Float32[np.ndarray, "n k"]]
+    views: Mapping[str, Float32[np.ndarray, "n v k"]]
+    cost: Mapping[str, Float32[np.ndarray, " n"]]
+
+
+def save_table(table: PredictionTable, path: Path) -> None:
+    """Writes a table as one `.npz` file, whole or not at all."""
+    header = {
+        "version": TABLE_VERSION,
+        "key": vars(table.key),
+        "class_names": table.class_names,
+    }
+    arrays: dict[str, np.ndarray[Any, Any]] = {
+        "header": np.array(json.dumps(header)),
+        "sample": table.sample,
+        "label": table.label,
+    }
+    for group in ("single", "views", "cost"):
+        for name, values in getattr(table, group).items():
+            arrays[f"{group}/{name}"] = values
+    with whole_file(path) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, **arrays)  # pyright: ignore[reportArgumentType]
+
+
+def load_table(path: Path) -> PredictionTable:
+    """Reads a table written by `save_table`.
+
+    Raises:
+        RequestError: the file is missing, damaged, or of a newer version.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            header = json.loads(str(data["header"]))
+            arrays = {name: data[name] for name in data.files}
+    except Exception as error:
+        raise RequestError(
+            f"{path}: not a readable prediction table ({error}). "
+            "Run the suite again; what is whole will be reused."
+        ) from error
+    if header["version"] != TABLE_VERSION:
+        raise RequestError(
+            f"{path}: table version {header['version']}, but this robustgen reads "
+            f"version {TABLE_VERSION}. Run the suite again with --fresh."
+        )
+
+    def group(prefix: str) -> dict[str, np.ndarray[Any, Any]]:
+        start = f"{prefix}/"
+        return {k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)}
+
+    return PredictionTable(
+        key=TableKey(**header["key"]),
+        class_names=tuple(header["class_names"]),
+        sample=arrays["sample"],
+        label=arrays["label"],
+        single=group("single"),
+        views=group("views"),
+        cost=group("cost"),
+    )

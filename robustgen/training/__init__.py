@@ -1,0 +1,1 @@
+"""Training of the assets that ship: generator, encoder, classifier."""

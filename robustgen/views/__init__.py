@@ -1,0 +1,1 @@
+"""Views: variations of a projected image, and of an image itself."""
