@@ -1,0 +1,91 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from robustgen.intervals import (
+    bootstrap_interval,
+    paired_difference,
+    share,
+    wilson_interval,
+)
+from robustgen.seeding import numpy_rng
+
+
+def _reference_wilson(p: float, n: int) -> tuple[float, float]:
+    z = 1.959963984540054
+    center = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    return center - half, center + half
+
+
+@given(st.integers(1, 500), st.floats(0, 1))
+def test_wilson_is_its_closed_form(n: int, p: float):
+    low, high = wilson_interval(p * n, n)
+    expected = _reference_wilson(p, n)
+    assert low == pytest.approx(max(0, expected[0]), abs=1e-12)
+    assert high == pytest.approx(min(1, expected[1]), abs=1e-12)
+    assert 0 <= low <= p + 1e-12
+    assert p - 1e-12 <= high <= 1
+
+
+def test_wilson_never_shrinks_to_a_point():
+    assert wilson_interval(1, 1) == pytest.approx((0.2065493, 1.0))
+    assert wilson_interval(0, 1) == pytest.approx((0.0, 0.7934507))
+
+
+def test_nothing_is_not_zero():
+    assert math.isnan(share(0, 0))
+    assert all(map(math.isnan, wilson_interval(0, 0)))
+    empty = np.zeros(0)
+    assert all(map(math.isnan, bootstrap_interval(empty, numpy_rng(0))))
+    nothing = paired_difference(empty, empty, numpy_rng(0))
+    assert math.isnan(nothing.mean)
+    assert nothing.n == 0
+
+
+def test_bootstrap_agrees_with_the_normal_approximation():
+    values = np.repeat([0.0, 1.0], [300, 700])
+    low, high = bootstrap_interval(values, numpy_rng(0, "test"))
+    half = 1.96 * math.sqrt(0.3 * 0.7 / 1000)
+    assert low == pytest.approx(0.7 - half, abs=0.004)
+    assert high == pytest.approx(0.7 + half, abs=0.004)
+
+
+@given(
+    arrays(np.float64, st.integers(1, 40), elements=st.floats(0, 1)),
+    st.integers(0, 100),
+)
+def test_bootstrap_stays_in_the_range_of_the_values(values: np.ndarray, seed: int):
+    low, high = bootstrap_interval(values, numpy_rng(seed))
+    assert values.min() - 1e-12 <= low <= high <= values.max() + 1e-12
+    assert (low, high) == bootstrap_interval(values, numpy_rng(seed))
+
+
+def test_a_paired_difference_counts_gains_and_losses():
+    first = np.array([0.0, 0.0, 1.0, 0.5])
+    second = np.array([1.0, 0.0, 0.0, 0.75])
+    change = paired_difference(first, second, numpy_rng(0))
+    assert change.mean == pytest.approx(0.0625)
+    assert (change.gained, change.lost, change.n) == (2, 1, 4)
+    assert change.low <= change.mean <= change.high
+    back = paired_difference(second, first, numpy_rng(0))
+    assert back.mean == -change.mean
+
+
+def test_equal_paths_differ_by_exactly_nothing():
+    values = np.array([0.0, 1.0, 0.3])
+    assert paired_difference(values, values, numpy_rng(0)) == (0, 0, 0, 0, 0, 3)
+
+
+def test_pairing_is_narrower_than_two_separate_intervals():
+    rng = np.random.default_rng(1)
+    first = (rng.random(400) < 0.8).astype(float)
+    second = first.copy()
+    second[:8] = 1 - second[:8]
+    change = paired_difference(first, second, numpy_rng(0))
+    low, high = wilson_interval(first.sum(), 400)
+    assert change.high - change.low < high - low
