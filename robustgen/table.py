@@ -8,13 +8,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Int64, Shaped
 
 from robustgen.errors import RequestError
 from robustgen.files import whole_file
+
+Arrays: TypeAlias = dict[str, Shaped[np.ndarray, "..."]]
 
 TABLE_VERSION = 1
 
@@ -81,7 +83,7 @@ def save_table(table: PredictionTable, path: Path) -> None:
         "key": vars(table.key),
         "class_names": table.class_names,
     }
-    arrays: dict[str, np.ndarray[Any, Any]] = {
+    arrays: Arrays = {
         "header": np.array(json.dumps(header)),
         "sample": table.sample,
         "label": table.label,
@@ -100,7 +102,8 @@ def load_table(path: Path) -> PredictionTable:
         RequestError: the file is missing, damaged, or of a newer version.
     """
     try:
-        with np.load(path, allow_pickle=False) as data:
+        # NumPy leaves a file that it cannot read open; this closes it.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
             header = json.loads(str(data["header"]))
             arrays = {name: data[name] for name in data.files}
     except Exception as error:
@@ -114,9 +117,11 @@ def load_table(path: Path) -> PredictionTable:
             f"version {TABLE_VERSION}. Run the suite again with --fresh."
         )
 
-    def group(prefix: str) -> dict[str, np.ndarray[Any, Any]]:
+    def group(prefix: str) -> Arrays:
         start = f"{prefix}/"
-        return {k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)}
+        return {
+            k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)
+        }
 
     return PredictionTable(
         key=TableKey(**header["key"]),
