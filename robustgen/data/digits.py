@@ -1,0 +1,40 @@
+"""scikit-learn's handwritten digits: real, 8x8, shipped with that package.
+
+1,797 images of the UCI optical recognition data set. Enlarged to 32 px by cubic
+interpolation, one channel.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.datasets import load_digits as _load_bunch
+
+from robustgen.data.dataset import Dataset
+from robustgen.seeding import numpy_rng
+
+SPLITS = {"train": 1197, "val": 200, "test": 400}
+"""Images of each split, drawn once by a fixed seed."""
+
+SIDE = 32
+
+
+def load_digits() -> Dataset:
+    """All 1,797 digits with a fixed split of 1,197 / 200 / 400."""
+    bunch = _load_bunch()
+    small = torch.tensor(bunch.images, dtype=torch.float32)[:, None] / 16
+    large = F.interpolate(small, size=SIDE, mode="bicubic", align_corners=False)
+    order = numpy_rng(0, "digits", "split").permutation(len(small))
+    split = np.empty(len(small), dtype="<U5")
+    start = 0
+    for name, count in SPLITS.items():
+        split[order[start : start + count]] = name
+        start += count
+    return Dataset(
+        name="digits",
+        images=large.clamp(0, 1).numpy(),
+        labels=np.asarray(bunch.target, dtype=np.int64),
+        split=split,
+        index=np.arange(len(small), dtype=np.int64),
+        class_names=tuple(str(k) for k in range(10)),
+        flip=False,
+    )

@@ -1,0 +1,149 @@
+"""Generators and encoders from files, told apart by their content."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from robustgen.assets import find_weights
+from robustgen.checkpoints import (
+    Checkpoint,
+    load_weights,
+    read_checkpoint,
+    tensor_entries,
+)
+from robustgen.errors import RequestError
+from robustgen.files import whole_file
+from robustgen.gan.encoder import EncoderConfig, SplitEncoder
+from robustgen.gan.encoder_rgbm import is_encoder_rgbm, load_encoder_rgbm
+from robustgen.gan.formats import (
+    from_nvidia,
+    from_rosinality,
+    is_nvidia,
+    is_rosinality,
+)
+from robustgen.gan.stylegan2 import GanConfig, StyleGAN2
+
+_GAN_FORMAT = "robustgen.stylegan2.1"
+_ENCODER_FORMAT = "robustgen.split_encoder.1"
+
+
+def save_gan(gan: StyleGAN2, path: Path) -> None:
+    """Writes weights and sizes as one safetensors file, whole or not at all."""
+    _save(gan, json.dumps(asdict(gan.config)), _GAN_FORMAT, path)
+
+
+def save_encoder(encoder: SplitEncoder, path: Path) -> None:
+    """Writes weights and sizes as one safetensors file, whole or not at all."""
+    _save(encoder, encoder.config.to_json(), _ENCODER_FORMAT, path)
+
+
+def load_gan(path_or_name: str | Path) -> StyleGAN2:
+    """A StyleGAN2 generator from a file, or one that ships with robustgen.
+
+    Read by content: a rosinality checkpoint (`g_ema`, with or without `latent_avg`), a
+    state dict of NVIDIA's `networks_stylegan2.Generator`, or our safetensors. Noise is
+    always the stored buffers, so the same code gives the same image.
+
+    Args:
+        path_or_name: A file, or the name of an asset such as `faces`.
+
+    Returns:
+        The generator on the CPU, in eval mode, its weights frozen.
+
+    Raises:
+        RequestError: the name is unknown, or the file is missing, damaged, or holds
+            something else.
+    """
+    path = find_weights(path_or_name, "generator.safetensors")
+    checkpoint = read_checkpoint(path)
+    content = checkpoint.content
+    try:
+        if checkpoint.metadata.get("format") == _GAN_FORMAT:
+            config = _gan_config(checkpoint)
+            state = tensor_entries(content)
+        elif is_rosinality(inner := _inner(content, "g_ema")):
+            average = content.get("latent_avg")
+            config, state = from_rosinality(
+                inner, average if isinstance(average, Tensor) else None
+            )
+        elif is_nvidia(inner := _inner(content, "G_ema")):
+            config, state = from_nvidia(inner)
+        else:
+            shown = ", ".join(f"'{k}'" for k in list(tensor_entries(content))[:3])
+            raise RequestError(
+                "no StyleGAN2 generator that robustgen knows (its tensors begin with "
+                f"{shown or 'none'})"
+            )
+    except RequestError as error:
+        raise RequestError(f"{path}: {error}") from error
+    with torch.device("meta"):
+        gan = StyleGAN2(config, torch.Generator("cpu"))
+    load_weights(gan, state, path)
+    return gan.eval().requires_grad_(False)
+
+
+def load_encoder(path_or_name: str | Path) -> nn.Module:
+    """An encoder from a file, or one that ships with robustgen.
+
+    Read by content: our safetensors, or the released RGB + mask encoders (a torch file
+    with `state_dict`).
+
+    Args:
+        path_or_name: A file, or the name of an asset such as `faces`.
+
+    Returns:
+        Module `(images in [0, 1], mask=None) -> w_plus [N, L, D]`, on the CPU, in eval
+        mode, its weights frozen.
+
+    Raises:
+        RequestError: the name is unknown, or the file is missing, damaged, or holds
+            something else.
+    """
+    path = find_weights(path_or_name, "encoder.safetensors")
+    checkpoint = read_checkpoint(path)
+    state = _inner(checkpoint.content, "state_dict")
+    if checkpoint.metadata.get("format") == _ENCODER_FORMAT:
+        try:
+            encoder = SplitEncoder(
+                EncoderConfig.from_json(checkpoint.metadata["config"])
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise RequestError(
+                f"{path}: the configuration in the header is damaged."
+            ) from error
+        load_weights(encoder, state, path)
+        return encoder.eval().requires_grad_(False)
+    if is_encoder_rgbm(state):
+        return load_encoder_rgbm(path)
+    shown = ", ".join(f"'{key}'" for key in list(state)[:3])
+    raise RequestError(
+        f"{path}: no encoder that robustgen knows (its tensors begin with "
+        f"{shown or 'none'})."
+    )
+
+
+def _save(module: nn.Module, config: str, kind: str, path: Path) -> None:
+    state = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
+    with whole_file(path) as temporary:
+        save_file(state, temporary, metadata={"format": kind, "config": config})
+
+
+def _inner(content: object, key: str) -> dict[str, Tensor]:
+    """The tensors under `key` where there is such an entry, else those of the whole."""
+    if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+        content = content[key]
+    return tensor_entries(content)
+
+
+def _gan_config(checkpoint: Checkpoint) -> GanConfig:
+    try:
+        fields = json.loads(checkpoint.metadata["config"])
+        fields["channels"] = tuple(fields["channels"])
+        return GanConfig(**fields)
+    except (KeyError, TypeError, ValueError) as error:
+        raise RequestError("the configuration in the header is damaged") from error

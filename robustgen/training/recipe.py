@@ -1,0 +1,137 @@
+"""Recipes: everything that decides what a training produces, as data."""
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from robustgen.errors import RequestError
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GeneratorRecipe(_Model):
+    """Sizes of the generator and its encoder.
+
+    The code is `coarse_dim + fine_dim` long; `coarse_layers` style layers read the
+    first part, the others the second.
+    """
+
+    resolution: int
+    img_channels: Literal[1, 3]
+    channels: tuple[int, ...]
+    mapping_layers: int = 3
+    coarse_dim: int
+    fine_dim: int
+    coarse_layers: int
+    thumbnail: int = Field(
+        description="Side of the thumbnail that the fine code is read from."
+    )
+
+
+class AugmentationRecipe(_Model):
+    """Random changes of the training images, each drawn per image and step."""
+
+    flip: bool = False
+    shift: float = Field(0.0, description="Largest shift, pixels.")
+    rotate: float = Field(0.0, description="Largest rotation, degrees.")
+    scale: float = Field(0.0, description="Largest relative change of size.")
+    gain: float = Field(0.0, description="Largest relative darkening.")
+
+
+class AutoencoderRecipe(_Model):
+    """First stage: encoder and generator together, on images alone."""
+
+    steps: int
+    batch: int = 24
+    learning_rate: float = 2e-3
+    clip: float = 0.5
+    warmup: int = 100
+    code_noise: float = Field(0.05, description="Std of noise on the codes.")
+    ema: float = 0.997
+
+
+class AdversarialRecipe(_Model):
+    """Second stage: the first one's losses, a discriminator and a cycle."""
+
+    steps: int
+    batch: int = 24
+    learning_rate: float = 5e-4
+    weight: float = 0.02
+    r1: float = 0.25
+    r1_every: int = 8
+    cycle: float = 0.1
+    ema: float = 0.998
+
+
+class MappingRecipe(_Model):
+    """Mapping network: sliced Wasserstein distance to the encoder's codes."""
+
+    steps: int = 1500
+    batch: int = 1024
+    projections: int = 256
+    learning_rate: float = 3e-3
+
+
+class ClassifierRecipe(_Model):
+    """An ordinary, undefended classifier."""
+
+    steps: int
+    batch: int = 64
+    learning_rate: float = 2e-3
+    widths: tuple[int, int, int] = (32, 64, 96)
+    weight_decay: float = 1e-4
+
+
+class PerceptualRecipe(_Model):
+    """Instance discrimination (arXiv:2002.05709) on the training images."""
+
+    steps: int
+    batch: int = 128
+    learning_rate: float = 1e-3
+    temperature: float = 0.2
+    noise: float = Field(0.06, description="Std of the pixel noise on both views.")
+    widths: tuple[int, int, int] = (16, 32, 48)
+
+
+class Recipe(_Model):
+    """One family of assets."""
+
+    name: str
+    about: str
+    dataset: Literal["digits", "faces"]
+    images: int = Field(description="Training images; all where the data has fewer.")
+    seed: int
+    generator: GeneratorRecipe
+    augmentation: AugmentationRecipe
+    autoencoder: AutoencoderRecipe
+    adversarial: AdversarialRecipe
+    mapping: MappingRecipe
+    classifier: ClassifierRecipe
+    perceptual: PerceptualRecipe
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Reads a recipe.
+
+    Raises:
+        RequestError: the file is missing, no YAML, or has unknown or wrong entries,
+            all of which the message lists.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise RequestError(f"{path}: cannot be read ({error.strerror}).") from error
+    try:
+        return Recipe.model_validate(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise RequestError(f"{path}: not YAML ({error}).") from error
+    except ValidationError as error:
+        faults = "\n".join(
+            f"{path}: {'.'.join(str(p) for p in e['loc'])}: {e['msg']}"
+            for e in error.errors()
+        )
+        raise RequestError(faults) from error
