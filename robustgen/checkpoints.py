@@ -1,0 +1,187 @@
+"""Files of weights, read by content and never by running code.
+
+Two containers are known: safetensors, and torch files read with `weights_only=True`.
+Whatever is wrong with a file ends in one sentence that names it.
+"""
+
+import difflib
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from robustgen.errors import RequestError
+
+_LISTED = 3
+"""Wrong keys that a message lists; the rest are counted."""
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """What a file of weights holds.
+
+    Args:
+        path: The file.
+        content: The saved object: tensors by name for safetensors, anything that
+            `weights_only=True` admits for a torch file. Tensors are on the CPU.
+        metadata: Text entries of a safetensors header; empty for a torch file.
+    """
+
+    path: Path
+    content: Any
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Reads a safetensors or torch file, told apart by its first bytes.
+
+    Raises:
+        RequestError: the file is missing, is no checkpoint (such as an HTML page that
+            a failed download saved), is damaged, or needs code to be run.
+    """
+    head = _first_bytes(path)
+    if _is_safetensors(head):
+        return _read_safetensors(path)
+    if head.startswith((b"PK", b"\x80")):
+        return _read_torch(path)
+    if head.lstrip().startswith(b"<"):
+        raise RequestError(
+            f"{path}: an HTML page, not weights. The download saved an error or "
+            "confirmation page; fetch the file again."
+        )
+    if head.startswith(b"version https://git-lfs"):
+        raise RequestError(
+            f"{path}: a Git LFS pointer, not weights. Run `git lfs pull` beside it."
+        )
+    raise RequestError(
+        f"{path}: no checkpoint. Expected a safetensors file or a torch file."
+        if head
+        else f"{path}: the file is empty."
+    )
+
+
+def tensor_entries(content: object) -> dict[str, Tensor]:
+    """The named tensors of a checkpoint's content; empty if it is no mapping."""
+    if not isinstance(content, Mapping):
+        return {}
+    return {
+        name: value
+        for name, value in content.items()
+        if isinstance(name, str) and isinstance(value, Tensor)
+    }
+
+
+def check_entries(
+    state: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]], path: Path
+) -> None:
+    """Makes sure that a file holds exactly the tensors that a format has.
+
+    Args:
+        state: Tensors by name.
+        shapes: Shape of every tensor that the file must hold, neither more nor less.
+        path: File to name in a message.
+
+    Raises:
+        RequestError: keys are missing or unknown (the nearest ones are shown), or a
+            tensor has another shape or is not finite.
+    """
+    missing = [key for key in shapes if key not in state]
+    unknown = [key for key in state if key not in shapes]
+    if missing:
+        raise RequestError(f"{path}: {_wrong_keys('lacks', missing, unknown)}")
+    if unknown:
+        raise RequestError(f"{path}: {_wrong_keys('has unknown', unknown, missing)}")
+    for key, shape in shapes.items():
+        if list(state[key].shape) != list(shape):
+            raise RequestError(
+                f"{path}: '{key}' has shape {list(state[key].shape)}, expected "
+                f"{list(shape)}."
+            )
+        if not torch.isfinite(state[key]).all():
+            raise RequestError(f"{path}: '{key}' holds NaN or infinite numbers.")
+
+
+def load_weights(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Fills a module with exactly the tensors of a file.
+
+    Args:
+        module: Module to fill. It may lie on the meta device: the tensors are taken
+            over, not copied.
+        state: Tensors by name, one for every parameter and buffer.
+        path: File to name in a message.
+
+    Raises:
+        RequestError: the tensors are not those of the module, see `check_entries`.
+    """
+    own = module.state_dict()
+    check_entries(state, {key: tensor.shape for key, tensor in own.items()}, path)
+    cast = {key: state[key].to(tensor.dtype) for key, tensor in own.items()}
+    module.load_state_dict(cast, assign=True)
+
+
+def _wrong_keys(verb: str, wrong: list[str], others: list[str]) -> str:
+    shown: list[str] = []
+    for key in wrong[:_LISTED]:
+        near = difflib.get_close_matches(key, others, n=1, cutoff=0.6)
+        shown.append(f"'{key}'" + (f" (nearest: '{near[0]}')" if near else ""))
+    more = len(wrong) - len(shown)
+    rest = f" and {more} more" if more > 0 else ""
+    return f"the file {verb} {', '.join(shown)}{rest}."
+
+
+def _first_bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(64)
+    except FileNotFoundError as error:
+        raise RequestError(f"{path}: no such file.{_neighbor(path)}") from error
+    except IsADirectoryError as error:
+        raise RequestError(f"{path}: a folder; name a file in it.") from error
+    except OSError as error:
+        raise RequestError(f"{path}: cannot be read ({error.strerror}).") from error
+
+
+def _neighbor(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f" Nor is there a folder {path.parent}."
+    names = [entry.name for entry in path.parent.iterdir() if entry.is_file()]
+    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.6)
+    return f" Did you mean '{near[0]}'?" if near else ""
+
+
+def _is_safetensors(head: bytes) -> bool:
+    """A length of the header in 8 bytes, then the header's opening brace."""
+    return head[8:9] == b"{"
+
+
+def _read_safetensors(path: Path) -> Checkpoint:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as stream:
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+            return Checkpoint(path, tensors, stream.metadata() or {})
+    except (SafetensorError, OSError, ValueError) as error:
+        raise RequestError(
+            f"{path}: a safetensors file that is cut off or damaged ({error}). "
+            "Fetch it again."
+        ) from error
+
+
+def _read_torch(path: Path) -> Checkpoint:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise RequestError(
+            f"{path}: holds more than tensors and plain values, or is damaged. "
+            "robustgen runs no code of a checkpoint, so it reads weights only."
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        reason = str(error).strip().splitlines() or ["no reason given"]
+        raise RequestError(
+            f"{path}: a torch file that is cut off or damaged ({reason[0]})."
+        ) from error
+    return Checkpoint(path, content)
