@@ -1,0 +1,316 @@
+"""Attack presets and suites that come with robustgen, and the schema of a preset.
+
+A preset is one YAML file of `attacks/`: what the attack is, what it may do (its
+threat), its settings, and where each of these numbers comes from.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+)
+
+from robustgen.documents import Document, read_document
+from robustgen.errors import suggestion, unknown_name
+from robustgen.plugins import FactoryPath
+from robustgen.schema import (
+    Count,
+    Extended,
+    Items,
+    Name,
+    Number,
+    Record,
+    brief,
+    fault,
+    validate,
+)
+
+
+class NoSettings(Record):
+    """Settings of an attack that has none."""
+
+
+class PgdSettings(Record):
+    """Settings of projected gradient descent (arXiv:1706.06083)."""
+
+    steps: Count
+    """Gradient steps; one forward and one backward pass each."""
+    step_size: Annotated[Number, Field(gt=0, le=1)]
+    """Length of a step, in pixel units of [0, 1]."""
+    restarts: Count = 1
+    """Runs from different starts; the worst for the classifier is kept."""
+    random_start: bool = True
+    """Whether a run starts at a random point of the threat."""
+
+    @field_validator("random_start")
+    @classmethod
+    def _restarts_differ(cls, value: bool, info: ValidationInfo) -> bool:
+        if not value and info.data.get("restarts", 1) > 1:
+            raise fault("should be true: without it all restarts are the same search.")
+        return value
+
+
+class CwSettings(Record):
+    """Settings of Carlini and Wagner's L2 attack (arXiv:1608.04644)."""
+
+    steps: Count
+    """Adam steps for each constant; one forward and one backward pass each."""
+    learning_rate: Annotated[Number, Field(gt=0)]
+    """Of Adam, in the arctanh space of the paper."""
+    constants: Items[Annotated[Number, Field(gt=0)]]
+    """Weights of the misclassification term, tried one after the other."""
+    confidence: Annotated[Number, Field(ge=0)] = 0.0
+    """Margin of the logits that counts as success (kappa in the paper)."""
+
+    @field_validator("constants")
+    @classmethod
+    def _rising(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value or list(value) != sorted(set(value)):
+            raise fault("should be one or more rising numbers.")
+        return value
+
+
+class _Threat(Record):
+    """What every attack says of itself."""
+
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
+
+    name: Name
+    """What tables and reports call it."""
+    about: str = ""
+    """One line for `robustgen list`."""
+    norm: Literal["linf", "l2", "none"]
+    """Norm of the threat."""
+    eps: Annotated[Extended, Field(ge=0)]
+    """Radius in pixel units of [0, 1]; `inf` for an attack of least norm."""
+    tier: Literal["oblivious", "none"] = "oblivious"
+    """What the attack knows: `oblivious` sees the bare classifier only."""
+    sources: dict[str, Any] = Field(default_factory=dict[str, Any])
+    """Where each number comes from."""
+
+    @field_validator("norm")
+    @classmethod
+    def _norm_of_the_attack(cls, value: str) -> str:
+        if value not in cls.norms:
+            raise fault(
+                f"'{value}' does not fit this attack: {' or '.join(cls.norms)}."
+            )
+        return value
+
+    @field_validator("eps")
+    @classmethod
+    def _eps_in_pixel_units(cls, value: float, info: ValidationInfo) -> float:
+        norm = info.data.get("norm")
+        if norm == "none" and value != 0:
+            raise fault(f"{value:g} needs a norm: linf or l2.")
+        if norm in ("linf", "l2") and value == 0:
+            raise fault("0 allows no attack; for the clean image say `clean`.")
+        if norm == "linf" and math.isinf(value):
+            raise fault("an linf attack needs a finite radius such as 8/255.")
+        if norm == "linf" and value > 1:
+            raise fault(
+                f"{value:g} exceeds the pixel range [0, 1]. Images are in [0, 1] "
+                f"here; did you mean {value:g}/255?"
+            )
+        return value
+
+    @field_serializer("eps", when_used="json")
+    def _eps_as_json(self, value: float) -> float | str:
+        return "inf" if math.isinf(value) else value
+
+
+class CleanAttack(_Threat):
+    """No attack: the clean image."""
+
+    norms: ClassVar[tuple[str, ...]] = ("none",)
+
+    attack: Literal["clean"]
+    norm: Literal["linf", "l2", "none"] = "none"
+    eps: Annotated[Extended, Field(ge=0)] = 0.0
+    tier: Literal["oblivious", "none"] = "none"
+    settings: NoSettings = NoSettings()
+
+
+class FgsmAttack(_Threat):
+    """One step along the sign of the gradient (arXiv:1412.6572)."""
+
+    norms: ClassVar[tuple[str, ...]] = ("linf",)
+
+    attack: Literal["fgsm"]
+    settings: NoSettings = NoSettings()
+
+
+class PgdAttack(_Threat):
+    """Projected gradient descent (arXiv:1706.06083)."""
+
+    norms: ClassVar[tuple[str, ...]] = ("linf",)
+
+    attack: Literal["pgd"]
+    settings: PgdSettings
+
+    @field_validator("settings")
+    @classmethod
+    def _reaches(cls, value: PgdSettings, info: ValidationInfo) -> PgdSettings:
+        eps = info.data.get("eps")
+        travel = value.steps * value.step_size
+        need = (2 if value.random_start else 1) * (eps or 0.0)
+        if travel < need * (1 - 1e-9):
+            start = "a random start" if value.random_start else "the clean image"
+            raise fault(
+                f"{value.steps} steps of {value.step_size:.4g} travel {travel:.4g}, "
+                f"but from {start} the far side of eps={eps:.4g} is {need:.4g} away: "
+                "the attack would be too weak. Raise steps or step_size."
+            )
+        return value
+
+
+class CwAttack(_Threat):
+    """Carlini and Wagner's attack of least L2 norm (arXiv:1608.04644)."""
+
+    norms: ClassVar[tuple[str, ...]] = ("l2",)
+
+    attack: Literal["cw"]
+    settings: CwSettings
+
+
+class FactoryAttack(_Threat):
+    """An attack of the user's own; needs `--plugin`."""
+
+    factory: FactoryPath
+    """`module:callable`; the callable returns the attack."""
+    args: dict[str, Any] = Field(default_factory=dict[str, Any])
+    """Keyword arguments of the callable."""
+    attack: Literal["factory"] = "factory"
+
+
+def _tag(value: object) -> str | None:
+    """Which member of `AttackSpec` a mapping is meant to be."""
+    if isinstance(value, Mapping):
+        if "factory" in value:
+            return "<factory>"
+        return f"<{value['attack']}>" if "attack" in value else None
+    return f"<{value.attack}>" if isinstance(value, _AttackTypes) else None
+
+
+def _known_kind(value: object) -> object:
+    """Refuses what is not meant to be any member of `AttackSpec`."""
+    if isinstance(value, _AttackTypes):
+        return value
+    if not isinstance(value, Mapping) or not {"attack", "factory"} & value.keys():
+        raise fault(
+            "should be the name of a preset, or keys that say `preset: NAME`, "
+            f"`attack: KIND` or `factory: module:callable`; not {brief(value)}."
+        )
+    kinds = ("clean", "fgsm", "pgd", "cw")
+    if "factory" not in value and value["attack"] not in kinds:
+        kind = str(value["attack"])
+        raise fault(f"unknown attack '{kind}'. {suggestion(kind, kinds)}")
+    return value
+
+
+_AttackTypes = (CleanAttack, FgsmAttack, PgdAttack, CwAttack, FactoryAttack)
+
+AttackSpec: TypeAlias = Annotated[
+    Annotated[CleanAttack, Tag("<clean>")]
+    | Annotated[FgsmAttack, Tag("<fgsm>")]
+    | Annotated[PgdAttack, Tag("<pgd>")]
+    | Annotated[CwAttack, Tag("<cw>")]
+    | Annotated[FactoryAttack, Tag("<factory>")],
+    Discriminator(_tag),
+    BeforeValidator(_known_kind),
+]
+"""An attack as resolved: threat, settings, and where its numbers come from."""
+
+
+class _AttackFile(Record):
+    """What a file of `attacks/` holds."""
+
+    spec: AttackSpec
+
+
+def attacks_folder() -> Path:
+    """Where the attack presets that come with robustgen lie."""
+    return _shipped("attacks")
+
+
+def suites_folder() -> Path:
+    """Where the suites that come with robustgen lie."""
+    return _shipped("suites")
+
+
+def attack_names() -> list[str]:
+    """Names of the attack presets that come with robustgen."""
+    return sorted(path.stem for path in attacks_folder().glob("*.yaml"))
+
+
+def suite_names() -> list[str]:
+    """Names of the suites that come with robustgen."""
+    return sorted(path.stem for path in suites_folder().glob("*.yaml"))
+
+
+def attack_document(name: str, folder: Path) -> Document:
+    """The file of an attack preset, not yet checked.
+
+    Args:
+        name: Name of a preset that comes with robustgen, or the path of a YAML file.
+        folder: Folder that a relative path starts from.
+
+    Raises:
+        RequestError: no such preset or file, or it is not a YAML mapping.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return read_document(folder / name)
+    known = attack_names()
+    if name not in known:
+        raise unknown_name("attack", name, known)
+    return read_document(attacks_folder() / f"{name}.yaml")
+
+
+def load_attack(name: str, folder: Path | None = None) -> AttackSpec:
+    """Reads and checks one attack preset.
+
+    Args:
+        name: Name of a preset that comes with robustgen, or the path of a YAML file.
+        folder: Folder that a relative path starts from; by default the working one.
+
+    Raises:
+        RequestError: every fault of the file, one on each line.
+    """
+    document = attack_document(name, folder or Path())
+    return validate(
+        _AttackFile,
+        document,
+        {"spec": document.data},
+        origin=lambda loc: loc[1:],
+    ).spec
+
+
+def suite_path(path_or_name: str | Path) -> Path:
+    """The file that a suite's path or name stands for.
+
+    Raises:
+        RequestError: a name that no shipped suite has.
+    """
+    path = Path(path_or_name)
+    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1 or path.exists():
+        return path
+    known = suite_names()
+    if str(path) not in known:
+        raise unknown_name("suite", str(path), known)
+    return suites_folder() / f"{path}.yaml"
+
+
+def _shipped(kind: str) -> Path:
+    """A data folder: inside an installed wheel, or at the top of a checkout."""
+    package = Path(__file__).parent
+    installed = package / "presets" / kind
+    return installed if installed.is_dir() else package.parent / kind
