@@ -13,9 +13,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from robustgen.errors import RequestError
+from robustgen.files import whole_file
 
 _LISTED = 3
 """Wrong keys that a message lists; the rest are counted."""
@@ -63,6 +65,23 @@ def read_checkpoint(path: Path) -> Checkpoint:
         if head
         else f"{path}: the file is empty."
     )
+
+
+def save_weights(module: nn.Module, path: Path, *, kind: str, config: str) -> None:
+    """Writes a module as one safetensors file, whole or not at all.
+
+    The header has one entry, since the library writes several in random order and the
+    same weights should be the same bytes.
+
+    Args:
+        module: Whose parameters and buffers to write.
+        path: File to write.
+        kind: What the file holds, such as `robustgen.stylegan2.1`.
+        config: Sizes of the module, as JSON; found again under `metadata[kind]`.
+    """
+    state = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
+    with whole_file(path) as temporary:
+        save_file(state, temporary, metadata={kind: config})
 
 
 def tensor_entries(content: object) -> dict[str, Tensor]:

@@ -11,13 +11,16 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from robustgen.assets import find_weights
-from robustgen.checkpoints import load_weights, read_checkpoint, tensor_entries
+from robustgen.checkpoints import (
+    load_weights,
+    read_checkpoint,
+    save_weights,
+    tensor_entries,
+)
 from robustgen.errors import RequestError
-from robustgen.files import whole_file
 from robustgen.types import Images, Masks, PerSample
 
 _FORMAT = "robustgen.perceptual.1"
@@ -97,10 +100,7 @@ class PerceptualNet(nn.Module):
 
 def save_perceptual(network: PerceptualNet, path: Path) -> None:
     """Writes weights and sizes as one safetensors file, whole or not at all."""
-    state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
-    metadata = {"format": _FORMAT, "config": network.to_json()}
-    with whole_file(path) as temporary:
-        save_file(state, temporary, metadata=metadata)
+    save_weights(network, path, kind=_FORMAT, config=network.to_json())
 
 
 def load_perceptual(path_or_name: str | Path) -> PerceptualNet:
@@ -115,11 +115,11 @@ def load_perceptual(path_or_name: str | Path) -> PerceptualNet:
     """
     path = find_weights(path_or_name, "perceptual.safetensors")
     checkpoint = read_checkpoint(path)
-    if checkpoint.metadata.get("format") != _FORMAT:
+    if _FORMAT not in checkpoint.metadata:
         raise RequestError(f"{path}: no perceptual network of robustgen.")
     try:
         with torch.device("meta"):
-            network = PerceptualNet.from_json(checkpoint.metadata["config"])
+            network = PerceptualNet.from_json(checkpoint.metadata[_FORMAT])
     except (KeyError, TypeError, ValueError) as error:
         raise RequestError(
             f"{path}: the configuration in the header is damaged."

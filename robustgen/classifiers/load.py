@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from robustgen.assets import asset_path
-from robustgen.checkpoints import Checkpoint, load_weights, read_checkpoint
+from robustgen.assets import find_weights
+from robustgen.checkpoints import (
+    Checkpoint,
+    load_weights,
+    read_checkpoint,
+    save_weights,
+)
 from robustgen.checkpoints import tensor_entries as tensors_of
 from robustgen.classifiers.attribute import attribute_from_state, is_attribute_state
 from robustgen.classifiers.cnn import SmallCNN
 from robustgen.errors import RequestError, unknown_name
-from robustgen.files import whole_file
 
 Kind: TypeAlias = Literal["small_cnn", "attribute"]
 """Networks that a file may hold."""
@@ -35,10 +38,7 @@ def save_classifier(model: SmallCNN, path: Path) -> None:
         "num_classes": model.num_classes,
         "widths": model.widths,
     }
-    state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    metadata = {"format": _FORMAT, "config": json.dumps(config)}
-    with whole_file(path) as temporary:
-        save_file(state, temporary, metadata=metadata)
+    save_weights(model, path, kind=_FORMAT, config=json.dumps(config))
 
 
 def load_classifier(path_or_name: str | Path, kind: str | None = None) -> nn.Module:
@@ -61,7 +61,7 @@ def load_classifier(path_or_name: str | Path, kind: str | None = None) -> nn.Mod
     """
     if kind is not None and kind not in _KINDS:
         raise unknown_name("kind of classifier", kind, _KINDS)
-    path = _find(path_or_name)
+    path = find_weights(path_or_name, _FILE)
     checkpoint = read_checkpoint(path)
     state = _state_dict(checkpoint)
     found = _kind_of(checkpoint, state)
@@ -121,14 +121,6 @@ def check_classifier(
     return logits.shape[1]
 
 
-def _find(path_or_name: str | Path) -> Path:
-    """A path where it looks like one or exists, else the asset of that name."""
-    path = Path(path_or_name)
-    if isinstance(path_or_name, Path) or path.suffix or len(path.parts) > 1:
-        return path
-    return path if path.is_file() else asset_path(path_or_name, _FILE)
-
-
 def _state_dict(checkpoint: Checkpoint) -> dict[str, Tensor]:
     content = checkpoint.content
     if isinstance(content, Mapping) and "state_dict" in content:
@@ -140,7 +132,7 @@ def _state_dict(checkpoint: Checkpoint) -> dict[str, Tensor]:
 
 
 def _kind_of(checkpoint: Checkpoint, state: Mapping[str, Tensor]) -> Kind:
-    if checkpoint.metadata.get("format") == _FORMAT:
+    if _FORMAT in checkpoint.metadata:
         return "small_cnn"
     if is_attribute_state(state):
         return "attribute"
@@ -153,7 +145,7 @@ def _kind_of(checkpoint: Checkpoint, state: Mapping[str, Tensor]) -> Kind:
 
 def _small_cnn(checkpoint: Checkpoint, state: Mapping[str, Tensor]) -> SmallCNN:
     try:
-        config = json.loads(checkpoint.metadata["config"])
+        config = json.loads(checkpoint.metadata[_FORMAT])
         model = SmallCNN(
             int(config["in_channels"]),
             int(config["num_classes"]),

@@ -25,9 +25,10 @@ class Dataset:
 
     name: str
     images: Float32[np.ndarray, "n c h w"]
-    labels: Int64[np.ndarray, " n"]
+    # Axes of their own: a wrong length gets our message, not a type checker's.
+    labels: Int64[np.ndarray, " labels"]
     split: np.ndarray
-    index: Int64[np.ndarray, " n"]
+    index: Int64[np.ndarray, " index"]
     class_names: tuple[str, ...]
     flip: bool
 
@@ -68,7 +69,10 @@ class Dataset:
                 f"data set '{self.name}': {count} {split} images asked for, but it has "
                 f"{len(rows)}. Lower `splits.{split}`."
             )
-        rows = rows[:count]
+        return self.rows(rows[:count])
+
+    def rows(self, rows: "slice | Int64[np.ndarray, ' rows']") -> "Dataset":
+        """Some of the images, in the order of `rows`."""
         return Dataset(
             name=self.name,
             images=self.images[rows],

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from robustgen.data.dataset import Dataset
+from robustgen.errors import RequestError
 from robustgen.seeding import numpy_rng
 
 POPULATION_SEED = 0
@@ -41,6 +42,7 @@ _HAIR = np.array(
 _LIGHT_HAIR_FROM = 3
 _IRIS = np.array([[0.20, 0.12, 0.07], [0.24, 0.36, 0.55], [0.25, 0.40, 0.25]])
 
+Number = np.ndarray | np.float32
 Row = Float32[np.ndarray, " n"]
 Colors = Float32[np.ndarray, "n 3"]
 
@@ -169,7 +171,7 @@ def draw_faces(seed: int, stream: str, indices: Sequence[int]) -> FaceParameters
         seed: Seed of the whole population.
         stream: Name of the population's part, such as a split. Faces of two streams
             never share their randomness.
-        indices: Which faces; each is drawn from its own generator.
+        indices: Which faces, at least one; each is drawn from its own generator.
     """
     draws = [_draw_one(numpy_rng(seed, "faces", stream, int(i))) for i in indices]
     columns = {
@@ -194,8 +196,6 @@ def render_faces(
         _render(faces, slice(start, start + 64), resolution)
         for start in range(0, count, 64)
     ]
-    if not parts:
-        return np.zeros((0, 3, resolution, resolution), np.float32)
     return np.concatenate(parts)
 
 
@@ -213,9 +213,7 @@ def _render(faces: FaceParameters, rows: slice, resolution: int) -> np.ndarray:
         # Share of a pixel inside a shape whose signed distance is given.
         return np.clip(0.5 - distance / pixel, 0, 1)
 
-    def ellipse(
-        x: np.ndarray, y: np.ndarray, rx: np.ndarray, ry: np.ndarray
-    ) -> np.ndarray:
+    def ellipse(x: np.ndarray, y: np.ndarray, rx: Number, ry: Number) -> np.ndarray:
         # First-order distance: (|p| - 1) scaled by the smaller radius.
         return (np.sqrt((x / rx) ** 2 + (y / ry) ** 2) - 1) * np.minimum(rx, ry)
 
@@ -338,7 +336,10 @@ def load_faces(val: int = 0, test: int = 0) -> Dataset:
     Raises:
         RequestError: no image was asked for.
     """
-    parts = [("val", val, 1_000_000), ("test", test, 2_000_000)]
+    sizes = [("val", val, 1_000_000), ("test", test, 2_000_000)]
+    parts = [size for size in sizes if size[1]]
+    if not parts:
+        raise RequestError("data set 'faces': no images were asked for.")
     faces = [
         draw_faces(POPULATION_SEED, name, range(count)) for name, count, _ in parts
     ]
@@ -346,7 +347,7 @@ def load_faces(val: int = 0, test: int = 0) -> Dataset:
         name="faces",
         images=np.concatenate([render_faces(f) for f in faces]),
         labels=np.concatenate([f.attributes[:, 0] for f in faces]),
-        split=np.repeat(np.array(["val", "test"]), [val, test]),
+        split=np.repeat([name for name, _, _ in parts], [n for _, n, _ in parts]),
         index=np.concatenate(
             [np.arange(count, dtype=np.int64) + first for _, count, first in parts]
         ),

@@ -6,7 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from robustgen.assets import find_weights
@@ -14,10 +13,10 @@ from robustgen.checkpoints import (
     Checkpoint,
     load_weights,
     read_checkpoint,
+    save_weights,
     tensor_entries,
 )
 from robustgen.errors import RequestError
-from robustgen.files import whole_file
 from robustgen.gan.encoder import EncoderConfig, SplitEncoder
 from robustgen.gan.encoder_rgbm import is_encoder_rgbm, load_encoder_rgbm
 from robustgen.gan.formats import (
@@ -34,12 +33,12 @@ _ENCODER_FORMAT = "robustgen.split_encoder.1"
 
 def save_gan(gan: StyleGAN2, path: Path) -> None:
     """Writes weights and sizes as one safetensors file, whole or not at all."""
-    _save(gan, json.dumps(asdict(gan.config)), _GAN_FORMAT, path)
+    save_weights(gan, path, kind=_GAN_FORMAT, config=json.dumps(asdict(gan.config)))
 
 
 def save_encoder(encoder: SplitEncoder, path: Path) -> None:
     """Writes weights and sizes as one safetensors file, whole or not at all."""
-    _save(encoder, encoder.config.to_json(), _ENCODER_FORMAT, path)
+    save_weights(encoder, path, kind=_ENCODER_FORMAT, config=encoder.config.to_json())
 
 
 def load_gan(path_or_name: str | Path) -> StyleGAN2:
@@ -63,7 +62,7 @@ def load_gan(path_or_name: str | Path) -> StyleGAN2:
     checkpoint = read_checkpoint(path)
     content = checkpoint.content
     try:
-        if checkpoint.metadata.get("format") == _GAN_FORMAT:
+        if _GAN_FORMAT in checkpoint.metadata:
             config = _gan_config(checkpoint)
             state = tensor_entries(content)
         elif is_rosinality(inner := _inner(content, "g_ema")):
@@ -107,10 +106,10 @@ def load_encoder(path_or_name: str | Path) -> nn.Module:
     path = find_weights(path_or_name, "encoder.safetensors")
     checkpoint = read_checkpoint(path)
     state = _inner(checkpoint.content, "state_dict")
-    if checkpoint.metadata.get("format") == _ENCODER_FORMAT:
+    if _ENCODER_FORMAT in checkpoint.metadata:
         try:
             encoder = SplitEncoder(
-                EncoderConfig.from_json(checkpoint.metadata["config"])
+                EncoderConfig.from_json(checkpoint.metadata[_ENCODER_FORMAT])
             )
         except (KeyError, TypeError, ValueError) as error:
             raise RequestError(
@@ -127,12 +126,6 @@ def load_encoder(path_or_name: str | Path) -> nn.Module:
     )
 
 
-def _save(module: nn.Module, config: str, kind: str, path: Path) -> None:
-    state = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
-    with whole_file(path) as temporary:
-        save_file(state, temporary, metadata={"format": kind, "config": config})
-
-
 def _inner(content: object, key: str) -> dict[str, Tensor]:
     """The tensors under `key` where there is such an entry, else those of the whole."""
     if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -142,7 +135,7 @@ def _inner(content: object, key: str) -> dict[str, Tensor]:
 
 def _gan_config(checkpoint: Checkpoint) -> GanConfig:
     try:
-        fields = json.loads(checkpoint.metadata["config"])
+        fields = json.loads(checkpoint.metadata[_GAN_FORMAT])
         fields["channels"] = tuple(fields["channels"])
         return GanConfig(**fields)
     except (KeyError, TypeError, ValueError) as error:

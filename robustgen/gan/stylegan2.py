@@ -259,6 +259,11 @@ class StyleGAN2(nn.Module):
         return self.config.w_dim
 
     @property
+    def img_channels(self) -> int:
+        """3 for color, 1 for grey."""
+        return self.config.img_channels
+
+    @property
     def z_dim(self) -> int:
         """Length of a latent."""
         return self.config.z_dim

@@ -83,7 +83,7 @@ def test_attribute_weights_with_a_wrong_key_are_refused(tmp_path: Path):
 
 def _header(**changes: object) -> dict[str, str]:
     config = {"in_channels": 3, "num_classes": 2, "widths": [4]} | changes
-    return {"format": "robustgen.small_cnn.1", "config": json.dumps(config)}
+    return {"robustgen.small_cnn.1": json.dumps(config)}
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def _header(**changes: object) -> dict[str, str]:
         (_header(num_classes=1), "one logit for each of 2 or more classes"),
         (_header(widths=None), "configuration in the header is damaged"),
         (_header(widths=[]), "has no layers"),
-        ({"format": "robustgen.small_cnn.1"}, "configuration in the header is damaged"),
+        ({"robustgen.small_cnn.1": "{}"}, "configuration in the header is damaged"),
         (_header(), "lacks 'mean'"),
     ],
 )

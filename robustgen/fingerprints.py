@@ -1,0 +1,86 @@
+"""Fingerprints of everything that a result depends on."""
+
+import hashlib
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from robustgen.data.dataset import Dataset
+
+_CODE = (
+    "attacks",
+    "classifiers",
+    "data",
+    "gan",
+    "projectors",
+    "views",
+    "checkpoints.py",
+    "defense.py",
+    "evaluate.py",
+    "perceptual.py",
+    "rngs.py",
+    "seeding.py",
+    "table.py",
+    "threat.py",
+)
+"""Parts of the package that decide what a prediction is; reports are not among them."""
+
+
+def of_texts(*texts: str) -> str:
+    """Fingerprint of some texts, in order."""
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(f"{len(text)}:".encode() + text.encode())
+    return digest.hexdigest()
+
+
+def of_module(module: nn.Module) -> str:
+    """Fingerprint of a network: its classes, their source files, and its tensors."""
+    digest = hashlib.sha256()
+    classes = {type(part) for part in module.modules()}
+    for kind in sorted(classes, key=lambda k: (k.__module__, k.__qualname__)):
+        digest.update(f"{kind.__module__}.{kind.__qualname__}".encode())
+    digest.update(of_source(type(module)).encode())
+    for name, tensor in sorted(module.state_dict().items()):
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{name}{list(values.shape)}{values.dtype}".encode())
+        digest.update(values.view(-1).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def of_source(thing: object) -> str:
+    """Fingerprint of the file that a class or function was written in."""
+    try:
+        path = inspect.getsourcefile(inspect.unwrap(thing))  # pyright: ignore[reportArgumentType]
+    except TypeError:
+        return "built in"
+    if path is None or not Path(path).is_file():
+        return "no file"
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def of_dataset(dataset: Dataset) -> str:
+    """Fingerprint of images, labels and indices."""
+    digest = hashlib.sha256()
+    for array in (dataset.images, dataset.labels, dataset.index):
+        digest.update(f"{array.shape}{array.dtype}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def of_files(paths: Sequence[Path]) -> str:
+    """Fingerprint of some files' contents, in order."""
+    return of_texts(*(hashlib.sha256(p.read_bytes()).hexdigest() for p in paths))
+
+
+def of_code() -> str:
+    """Fingerprint of the code that makes predictions."""
+    package = Path(__file__).parent
+    files: list[Path] = []
+    for part in _CODE:
+        path = package / part
+        files += sorted(path.rglob("*.py")) if path.is_dir() else [path]
+    return of_files(files)

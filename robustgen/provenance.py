@@ -1,0 +1,85 @@
+"""Where a run's numbers come from: versions, assets, commit, machine."""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from robustgen.assets import asset_path
+from robustgen.files import sha256_of
+from robustgen.names import EMBEDDED, WEIGHT_SUFFIXES
+from robustgen.suite import Pair
+
+PACKAGES = ("robustgen", "torch", "torchvision", "torchattacks", "numpy", "pandas")
+"""Packages whose version a manifest names."""
+
+_FILES = {
+    "classifier": "classifier.safetensors",
+    "generator": "generator.safetensors",
+    "encoder": "encoder.safetensors",
+    "perceptual": "perceptual.safetensors",
+}
+
+
+def versions() -> dict[str, str]:
+    """Version of Python and of the packages that make the numbers."""
+    found = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), **found}
+
+
+def asset_hashes(pair: Pair) -> dict[str, str]:
+    """SHA-256 of every weight file of a pair, by kind and name.
+
+    A factory has no file; what it built is in the address of its results.
+    """
+    hashes: dict[str, str] = {}
+    for kind, file in _FILES.items():
+        asset = getattr(pair, kind)
+        if not isinstance(asset, str):
+            continue
+        if asset.endswith(WEIGHT_SUFFIXES):
+            path = Path(asset)
+        elif asset in EMBEDDED[kind]:
+            path = asset_path(asset, file)
+        else:
+            continue
+        hashes[f"{kind}: {asset if path.parent.name == asset else path.name}"] = (
+            sha256_of(path)
+        )
+    return hashes
+
+
+def git_commit() -> str:
+    """Commit of the checkout that robustgen runs from, `-dirty` where it is changed.
+
+    Empty for an installed wheel.
+    """
+    folder = Path(__file__).parents[1]
+    if not (folder / ".git").exists():
+        return ""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What the run was computed on."""
+    return {
+        "device": str(device),
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }

@@ -1,0 +1,66 @@
+"""Data sets: what is accepted, what is refused, and fixed splits."""
+
+import numpy as np
+import pytest
+
+from robustgen.data.dataset import Dataset
+from robustgen.data.digits import SPLITS, load_digits
+from robustgen.errors import RequestError
+
+
+def make(**changes: object) -> Dataset:
+    fields: dict[str, object] = {
+        "name": "tiny",
+        "images": np.linspace(0, 1, 16, dtype=np.float32).reshape(4, 1, 2, 2),
+        "labels": np.array([0, 1, 1, 0]),
+        "split": np.array(["val", "test", "test", "val"]),
+        "index": np.arange(4),
+        "class_names": ("no", "yes"),
+        "flip": False,
+    }
+    return Dataset(**{**fields, **changes})  # pyright: ignore[reportArgumentType]
+
+
+def test_a_part_keeps_order_and_indices():
+    part = make().part("test")
+    assert part.index.tolist() == [1, 2]
+    assert part.labels.tolist() == [1, 1]
+    assert make().part("val", 1).index.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": np.full((4, 1, 2, 2), 8, np.float32)}, "expected \\[0, 1\\]"),
+        ({"images": np.full((4, 1, 2, 2), np.nan, np.float32)}, "expected \\[0, 1\\]"),
+        ({"labels": np.array([0, 1, 2, 0])}, "label 2 of image 2 is outside 0 to 1"),
+        ({"labels": np.array([0, 1, -1, 0])}, "label -1"),
+        ({"labels": np.array([0, 1])}, "different lengths \\[2, 4\\]"),
+        ({"index": np.array([0, 1, 1, 3])}, "an index occurs twice"),
+    ],
+)
+def test_faults_are_named(changes: dict[str, object], message: str):
+    with pytest.raises(RequestError, match=message):
+        make(**changes)
+
+
+def test_too_few_images_are_named():
+    with pytest.raises(RequestError, match="5 test images asked for, but it has 2"):
+        make().part("test", 5)
+
+
+def test_digits_have_fixed_disjoint_splits():
+    digits = load_digits()
+    assert digits.images.shape == (1797, 1, 32, 32)
+    counts = {name: int((digits.split == name).sum()) for name in SPLITS}
+    assert counts == SPLITS
+    assert digits.part("test").index[:5].tolist() == FIRST_TEST
+    # Cubic interpolation overshoots; it is clipped, and averages stay close.
+    from sklearn.datasets import load_digits as bunch
+
+    small = bunch().images / 16
+    means = digits.images.reshape(1797, 8, 4, 8, 4).mean(axis=(2, 4))
+    assert np.abs(means - small).mean() < 0.05
+
+
+FIRST_TEST = [3, 4, 5, 9, 18]

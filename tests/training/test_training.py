@@ -1,0 +1,220 @@
+"""Training: parts against closed forms, and one tiny recipe end to end."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from robustgen.errors import RequestError
+from robustgen.files import sha256_of
+from robustgen.gan.load import load_encoder, load_gan
+from robustgen.rngs import rng_for
+from robustgen.training import autoencoder
+from robustgen.training.autoencoder import build_autoencoder, decode, mix_codes
+from robustgen.training.images import augment, load_training_images
+from robustgen.training.losses import (
+    gradient_l1,
+    laplacian_l1,
+    non_saturating,
+    r1_penalty,
+    ssim,
+)
+from robustgen.training.mapping import sliced_wasserstein
+from robustgen.training.perceptual import contrastive_loss
+from robustgen.training.quality import frechet_distance
+from robustgen.training.recipe import AugmentationRecipe, Recipe, load_recipe
+from robustgen.training.train import find_recipe, train
+
+TINY = """
+name: tiny
+about: A recipe that takes a second.
+dataset: digits
+images: 200
+seed: 3
+generator:
+  resolution: 32
+  img_channels: 1
+  channels: [8, 8, 4, 4]
+  mapping_layers: 1
+  coarse_dim: 6
+  fine_dim: 2
+  coarse_layers: 4
+  thumbnail: 2
+augmentation: {shift: 1.0}
+autoencoder: {steps: 6, batch: 4, warmup: 2}
+adversarial: {steps: 4, batch: 4}
+mapping: {steps: 3, batch: 64, projections: 8}
+classifier: {steps: 3, batch: 8, widths: [4, 8, 8]}
+perceptual: {steps: 2, batch: 8, widths: [4, 4, 4]}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY)
+    return path
+
+
+def images(name: str, n: int = 2) -> torch.Tensor:
+    return torch.rand(n, 1, 16, 16, generator=rng_for(0, name))
+
+
+def test_losses_of_equal_images_are_zero():
+    x = images("a")
+    assert laplacian_l1(x, x) == 0
+    assert gradient_l1(x, x) == 0
+    assert float(ssim(x, x)) == pytest.approx(1.0)
+
+
+def test_losses_of_a_constant_shift():
+    x = images("a") * 0.5
+    # A shift has no detail: only the coarsest level of the pyramid sees it.
+    assert float(laplacian_l1(x + 0.1, x)) == pytest.approx(0.1, abs=1e-6)
+    assert float(gradient_l1(x + 0.1, x)) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_r1_of_a_linear_critic_is_its_squared_norm():
+    weight = torch.randn(256, generator=rng_for(0, "w"))
+    x = images("a").requires_grad_()
+    penalty = r1_penalty(x.flatten(1) @ weight, x)
+    assert float(penalty) == pytest.approx(float(weight.square().sum()), rel=1e-5)
+    zero = torch.zeros(3)
+    assert float(non_saturating(zero, real=True)) == pytest.approx(np.log(2))
+
+
+def test_sliced_wasserstein_of_a_shift():
+    a = torch.randn(500, 4, generator=rng_for(0, "codes"))
+    shift = torch.tensor([0.3, 0.0, -0.1, 0.2])
+    directions = torch.eye(4)
+    distance = sliced_wasserstein(a + shift, a[torch.randperm(500)], directions)
+    assert float(distance) == pytest.approx(float(shift.square().mean()), rel=1e-4)
+
+
+def test_frechet_distance_of_known_normals():
+    rng = np.random.default_rng(0)
+    a = torch.from_numpy(rng.standard_normal((200_000, 2)))
+    b = a * torch.tensor([2.0, 1.0]) + torch.tensor([1.0, 0.0])
+    # |(1, 0)|^2 + (1 - 2)^2 for independent axes.
+    assert frechet_distance(a, b) == pytest.approx(2.0, abs=0.02)
+    assert frechet_distance(a, a) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_contrastive_loss_prefers_the_partner():
+    a = torch.eye(4)
+    # Partner at cosine 1, six others at 0, of 8 views less oneself.
+    expected = -np.log(np.exp(5) / (np.exp(5) + 6))
+    assert float(contrastive_loss(a, a, 0.2)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_augmentation_without_changes_is_the_identity():
+    x = images("a")
+    assert torch.equal(augment(x, AugmentationRecipe(), rng_for(0, "r")), x)
+
+
+def test_augmentation_flips_half():
+    x = images("a", 400)
+    flipped = augment(x, AugmentationRecipe(flip=True), rng_for(0, "r"))
+    same = (flipped == x).flatten(1).all(dim=1)
+    mirrored = (flipped == x.flip(3)).flatten(1).all(dim=1)
+    assert bool((same | mirrored).all())
+    assert 140 < int(same.sum()) < 260
+
+
+def test_a_batch_belongs_to_its_step(recipe: Path):
+    plan = load_recipe(recipe)
+    data = load_training_images(plan)
+    assert data.images.shape == (200, 1, 32, 32)
+    one, labels = data.batch(4, plan.augmentation, 0, "p", 7)
+    again, _ = data.batch(4, plan.augmentation, 0, "p", 7)
+    other, _ = data.batch(4, plan.augmentation, 0, "p", 8)
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    assert labels.shape == (4,)
+
+
+def test_fine_code_cannot_reach_coarse_layers(recipe: Path):
+    plan: Recipe = load_recipe(recipe)
+    model = build_autoencoder(plan)
+    w = torch.randn(2, 8, generator=rng_for(0, "w"))
+    w_plus = w[:, None].repeat(1, 8, 1)
+    changed = w_plus.clone()
+    changed[:, :4, 6:] += 1  # the fine part, in coarse layers
+    changed[:, 4:, :6] += 1  # the coarse part, in fine layers
+    assert torch.equal(model.gan.synthesize(w_plus), model.gan.synthesize(changed))
+    # So one code for all layers is the code of the parts.
+    mixed = mix_codes(w, plan, rng_for(0, "order"))
+    assert torch.equal(mixed[:, :6], w[:, :6])
+    assert sorted(mixed[:, 6].tolist()) == sorted(w[:, 6].tolist())
+    assert decode(model.gan, w).shape == (2, 1, 32, 32)
+
+
+def test_an_interrupted_training_gives_the_same_files(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(autoencoder, "CHECKPOINT_EVERY", 2)
+    before = torch.random.get_rng_state()
+    train(recipe, tmp_path / "whole")
+    assert torch.equal(before, torch.random.get_rng_state())
+
+    real, calls = autoencoder.update_average, []
+
+    def fail_on_the_fifth(*args: object) -> None:
+        calls.append(args)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        real(*args)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(autoencoder, "update_average", fail_on_the_fifth)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "killed")
+    train(recipe, tmp_path / "killed")
+
+    whole = yaml.safe_load((tmp_path / "whole" / "card.yaml").read_text())
+    killed = yaml.safe_load((tmp_path / "killed" / "card.yaml").read_text())
+    assert set(whole["sha256"]) == {
+        "classifier.safetensors",
+        "encoder.safetensors",
+        "generator.safetensors",
+        "pca.safetensors",
+        "perceptual.safetensors",
+    }
+    assert whole["sha256"] == killed["sha256"]
+    assert whole["quality"] == killed["quality"]
+    for name, digest in whole["sha256"].items():
+        assert sha256_of(tmp_path / "whole" / name) == digest
+
+    gan = load_gan(tmp_path / "whole" / "generator.safetensors")
+    encoder = load_encoder(tmp_path / "whole" / "encoder.safetensors")
+    w_plus = encoder(torch.zeros(2, 1, 32, 32))
+    assert gan.synthesize(w_plus).shape == (2, 1, 32, 32)
+
+    with pytest.raises(RequestError, match="another recipe or seed"):
+        train(recipe, tmp_path / "whole", seed=4)
+
+
+def test_progress_is_logged(
+    recipe: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    with caplog.at_level(logging.INFO):
+        train(recipe, tmp_path / "out")
+    assert "stage 1 step 6/6" in caplog.text
+    assert "stage 2 step 4/4" in caplog.text
+
+
+def test_recipes_are_checked(tmp_path: Path):
+    path = tmp_path / "bad.yaml"
+    path.write_text(TINY.replace("coarse_dim: 6", "coarse_dimm: 6"))
+    with pytest.raises(RequestError) as caught:
+        load_recipe(path)
+    message = str(caught.value)
+    assert "generator.coarse_dim: Field required" in message
+    assert "generator.coarse_dimm: Extra inputs are not permitted" in message
+    with pytest.raises(RequestError, match="cannot be read"):
+        load_recipe(tmp_path / "none.yaml")
+    with pytest.raises(RequestError, match=r"'facs'.*'faces'"):
+        find_recipe("facs")
+    assert find_recipe("faces").name == "recipe.yaml"
