@@ -1,1 +1,14 @@
-"""Attacks under one signature; what they return is clipped, checked, re-scored."""
+"""Attacks, and the one place that runs them.
+
+`run_attack` is trusted, an attack is not: whatever an attack returns is brought back
+into the threat set, checked and measured there. An attack of your own is any function
+of the type `Attack`.
+"""
+
+from robustgen.attacks.attack import Attack as Attack
+from robustgen.attacks.attack import AttackOutcome as AttackOutcome
+from robustgen.attacks.attack import run_attack as run_attack
+from robustgen.attacks.clean import build_clean as build_clean
+from robustgen.attacks.cw import build_cw as build_cw
+from robustgen.attacks.fgsm import build_fgsm as build_fgsm
+from robustgen.attacks.pgd import build_pgd as build_pgd
