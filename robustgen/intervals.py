@@ -41,7 +41,7 @@ class Difference(NamedTuple):
     n: int
 
 
-def share(right: float, n: int) -> float:
+def share(right: float, n: float) -> float:
     """`right / n`, and NaN for an empty selection: nothing is not zero.
 
     >>> share(3, 4), share(0, 0)

@@ -1,0 +1,287 @@
+"""The tables that a report shows, as texts, from the frames of `robustgen.metrics`."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import pandas as pd
+from tabulate import tabulate
+
+Record: TypeAlias = dict[str, Any]
+"""One row of a frame."""
+
+OBLIVIOUS_NOTE = (
+    "These attacks do not know the defense; oblivious accuracy is not robustness."
+)
+
+
+def oblivious_note(tiers: Iterable[str]) -> str:
+    """The warning that belongs to every number of an oblivious attack."""
+    return OBLIVIOUS_NOTE if "oblivious" in set(tiers) else ""
+
+
+def records(frame: pd.DataFrame) -> list[Record]:
+    """The rows of a frame."""
+    return [
+        dict(zip(frame.columns, values, strict=True))
+        for values in frame.itertuples(index=False, name=None)
+    ]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of texts, the same for Markdown and HTML."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str = ""
+
+    @property
+    def markdown(self) -> str:
+        """The table in Markdown."""
+        cells = [[cell.replace("|", "\\|") for cell in row] for row in self.rows]
+        return tabulate(
+            cells, headers=self.columns, tablefmt="github", disable_numparse=True
+        )
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What one section of a report is about."""
+
+    dataset: str
+    classifier: str
+
+    def __str__(self) -> str:
+        return f"Data set {self.dataset}, classifier {self.classifier}"
+
+    def rows(self, frame: pd.DataFrame, **wanted: str) -> pd.DataFrame:
+        """Rows about this subject whose columns have the wanted values."""
+        chosen = (frame["dataset"] == self.dataset) & (
+            frame["classifier"] == self.classifier
+        )
+        for column, value in wanted.items():
+            chosen &= frame[column] == value
+        return frame.loc[chosen]
+
+
+def subjects(accuracy: pd.DataFrame) -> list[Subject]:
+    """The subjects of an accuracy frame, in its order."""
+    pairs = zip(accuracy["dataset"], accuracy["classifier"], strict=True)
+    return [Subject(str(one), str(two)) for one, two in dict.fromkeys(pairs)]
+
+
+def headline(accuracy: pd.DataFrame, alpha_from: str) -> tuple[pd.DataFrame, str]:
+    """One test row per attack and path, and the protocol that the ensembles use.
+
+    Args:
+        accuracy: Rows of one subject.
+        alpha_from: The protocol wanted; `matched` stands in where it has no rows.
+    """
+    test = accuracy.loc[accuracy["split"] == "test"]
+    sources = set(test["alpha_from"])
+    if alpha_from not in sources and "matched" in sources:
+        alpha_from = "matched"
+    return with_alpha(test, alpha_from), alpha_from
+
+
+def with_alpha(rows: pd.DataFrame, alpha_from: str) -> pd.DataFrame:
+    """Rows that use this protocol or need none."""
+    return rows.loc[[source in ("", alpha_from) for source in rows["alpha_from"]]]
+
+
+def accuracy_grid(accuracy: pd.DataFrame, alpha_from: str) -> Grid:
+    """Test accuracy: attacks down, paths across."""
+    rows, alpha_from = headline(accuracy, alpha_from)
+    paths = list(dict.fromkeys(rows["path"]))
+    has_alpha = alpha_from in set(rows["alpha_from"])
+    protocol = f", alpha_from={alpha_from}" if has_alpha else ""
+    n = max(map(int, rows["n"]), default=0)
+    lines: dict[str, dict[str, str]] = {}
+    for row in records(rows):
+        cell = _share(row["accuracy"], row["ci_low"], row["ci_high"])
+        lines.setdefault(_attack(row), {})[row["path"]] = cell
+    return Grid(
+        title=f"Accuracy on test images (n = {n}{protocol})",
+        columns=("attack", *paths),
+        rows=tuple(
+            (attack, *(cells.get(path, "") for path in paths))
+            for attack, cells in lines.items()
+        ),
+        caption=oblivious_note(rows["tier"]),
+    )
+
+
+def worst_case_grid(rows: pd.DataFrame) -> Grid:
+    """Share right under every attack, per path."""
+    attacks, tiers = (
+        (str(rows["attacks"].iloc[0]), str(rows["tiers"].iloc[0]))
+        if len(rows)
+        else ("", "")
+    )
+    return Grid(
+        title="Worst case: right under every attack, per sample",
+        columns=("path", "alpha_from", "accuracy"),
+        rows=tuple(
+            (row["path"], row["alpha_from"], _share(row["accuracy"], *_ends(row)))
+            for row in records(rows)
+        ),
+        caption=f"Over {attacks}: a worst case over these attacks only. "
+        f"{oblivious_note(tiers.split())}",
+    )
+
+
+def differences_grid(rows: pd.DataFrame) -> Grid:
+    """Paired differences between paths, and what their intervals say."""
+    return Grid(
+        title="Paired differences of accuracy (second minus first, same samples)",
+        columns=(
+            "attack",
+            "alpha_from",
+            "first",
+            "second",
+            "difference",
+            "gained",
+            "lost",
+            "reading",
+        ),
+        rows=tuple(
+            (
+                _attack(row),
+                row["alpha_from"],
+                row["first"],
+                row["second"],
+                _share(row["difference"], *_ends(row), sign=True),
+                str(row["gained"]),
+                str(row["lost"]),
+                _reading(row),
+            )
+            for row in records(rows)
+        ),
+        caption=oblivious_note(rows["tier"]),
+    )
+
+
+def attacks_grid(turned: pd.DataFrame, costs: pd.DataFrame) -> Grid:
+    """What each attack turned on the path `image`, and what it cost.
+
+    Args:
+        turned: Rows of the robustness frame on the path `image`.
+        costs: Rows of the costs frame.
+    """
+    success = {
+        tuple(row[name] for name in ("attack", "tier", "norm", "eps")): _share(
+            row["success_rate"], row["success_low"], row["success_high"]
+        )
+        for row in records(turned)
+    }
+    return Grid(
+        title="Attacks: what they turned and what they cost, per image",
+        columns=(
+            "attack",
+            "norm",
+            "eps",
+            "success rate",
+            "mean linf",
+            "max linf",
+            "mean l2",
+            "max l2",
+            "forwards",
+            "backwards",
+        ),
+        rows=tuple(
+            (
+                _attack(row),
+                row["norm"],
+                _eps(row["eps"]),
+                success.get(
+                    tuple(row[name] for name in ("attack", "tier", "norm", "eps")), ""
+                ),
+                _number(row["distance_linf"]),
+                _number(row["max_distance_linf"]),
+                _number(row["distance_l2"]),
+                _number(row["max_distance_l2"]),
+                _number(row["attack_forwards"]),
+                _number(row["attack_backwards"]),
+            )
+            for row in records(costs)
+        ),
+        caption="Success rate: turned / clean-correct, on path image. Distances in "
+        f"pixel units of [0, 1]. {oblivious_note(costs['tier'])}",
+    )
+
+
+def robustness_grid(rows: pd.DataFrame) -> Grid:
+    """Attack success and robust accuracy, per attack and path."""
+    return Grid(
+        title="Robust accuracy: right before and after the attack, of all samples",
+        columns=("attack", "path", "alpha_from", "success rate", "robust accuracy"),
+        rows=tuple(
+            (
+                _attack(row),
+                row["path"],
+                row["alpha_from"],
+                _share(row["success_rate"], row["success_low"], row["success_high"]),
+                _share(row["robust_accuracy"], row["robust_low"], row["robust_high"]),
+            )
+            for row in records(rows)
+        ),
+        caption=oblivious_note(rows["tier"]),
+    )
+
+
+def projection_grid(rows: pd.DataFrame) -> Grid:
+    """Losses and passes of the projection, where there was one."""
+    known = rows.loc[rows["final_loss"].notna()]
+    return Grid(
+        title="Projection: mean loss and passes per image",
+        columns=("attack", "initial loss", "final loss", "passes"),
+        rows=tuple(
+            (
+                _attack(row),
+                _number(row["initial_loss"]),
+                _number(row["final_loss"]),
+                _number(row["projection_passes"]),
+            )
+            for row in records(known)
+        ),
+    )
+
+
+def _attack(row: Record) -> str:
+    known = row["tier"] != "none"
+    return f"{row['attack']} ({row['tier']})" if known else str(row["attack"])
+
+
+def _ends(row: Record) -> tuple[float, float]:
+    return row["ci_low"], row["ci_high"]
+
+
+def _reading(row: Record) -> str:
+    low, high = _ends(row)
+    if math.isnan(low):
+        return "nothing counted"
+    if low > 0:
+        return "second is higher"
+    return "second is lower" if high < 0 else "not told apart"
+
+
+def _share(value: float, low: float, high: float, *, sign: bool = False) -> str:
+    if math.isnan(value):
+        return "–"
+    form = "+.3f" if sign else ".3f"
+    return f"{value:{form}} [{low:{form}}, {high:{form}}]"
+
+
+def _number(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.4g}"
+
+
+def _eps(value: float) -> str:
+    """A radius as people write it: 8/255 where it is one."""
+    steps = value * 255
+    if 0 < value <= 1 and abs(steps - round(steps)) < 1e-6:
+        return f"{round(steps)}/255"
+    return f"{value:g}"

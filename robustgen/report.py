@@ -1,0 +1,140 @@
+"""Builds a report from prediction tables and writes all of its files.
+
+Neither needs a model: a report is a function of `tables/` and `manifest.json`, and the
+same two give the same bytes.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from robustgen.ensembling import EnsembleRule
+from robustgen.errors import RequestError
+from robustgen.files import whole_file, write_text
+from robustgen.metrics import (
+    accuracy_frame,
+    costs_frame,
+    curves_frame,
+    differences_frame,
+    predictions_frame,
+    robustness_frame,
+    worst_case_frame,
+)
+from robustgen.outcomes import read_outcomes
+from robustgen.rendering import report_notes, to_html, to_markdown
+from robustgen.report_schema import Report, json_safe, to_json
+from robustgen.table import PATHS, PredictionTable, load_table
+
+
+def build_report(
+    tables: Sequence[PredictionTable],
+    *,
+    suite: Mapping[str, Any],
+    profile: str,
+    manifest: Mapping[str, Any],
+) -> Report:
+    """Counts everything that a report shows.
+
+    Args:
+        tables: Validation and test tables of every case, in any order.
+        suite: The suite as resolved, JSON-able. Read are `name`, `seed` (of the
+            bootstrap; default 0) and, from its profile or else from the top,
+            `attacks` and `paths` (order of the report) and `ensemble` (size,
+            resamples, alphas; defaults 31, 20, 21).
+        profile: `embedded` or `full`.
+        manifest: Provenance, shown as it is. Its `suite` and `profile` are left out:
+            the arguments stand for them.
+
+    Raises:
+        RequestError: there are no tables, or they do not fit together.
+    """
+    if not tables:
+        raise RequestError("There are no prediction tables to report on.")
+    settings = {**suite, **(suite.get("profiles", {}).get(profile) or {})}
+    outcomes = read_outcomes(
+        tables,
+        EnsembleRule(**settings.get("ensemble", {})),
+        paths=settings.get("paths", PATHS),
+        attacks=[
+            item if isinstance(item, str) else item["name"]
+            for item in settings.get("attacks", ())
+        ],
+    )
+    name = str(suite["name"])
+    provenance = {
+        key: value for key, value in manifest.items() if key not in ("suite", "profile")
+    }
+    return Report(
+        name=name,
+        profile=profile,
+        notes=report_notes(profile, [table.key.tier for table in tables]),
+        accuracy=accuracy_frame(outcomes, suite=name, profile=profile),
+        differences=differences_frame(outcomes, seed=int(suite.get("seed", 0))),
+        robustness=robustness_frame(outcomes),
+        worst_case=worst_case_frame(outcomes),
+        costs=costs_frame(outcomes),
+        curves=curves_frame(outcomes),
+        predictions=predictions_frame(outcomes),
+        suite=json_safe(suite),
+        provenance=json_safe(provenance),
+    )
+
+
+def write_report(report: Report, out: Path) -> None:
+    """Writes report.md, report.html, report.json, accuracy.csv, predictions.parquet.
+
+    Pictures are taken from `out/pictures` where there are any.
+
+    Raises:
+        RequestError: the folder cannot be written, or its pictures are damaged.
+    """
+    write_text(out / "report.md", to_markdown(report))
+    write_text(out / "report.html", to_html(report, out / "pictures"))
+    write_text(out / "report.json", to_json(report))
+    # Ten digits hold every share of up to a million samples, without noise at the end.
+    csv = report.accuracy.to_csv(index=False, float_format="%.10g", lineterminator="\n")
+    write_text(out / "accuracy.csv", csv)
+    with whole_file(out / "predictions.parquet") as temporary:
+        report.predictions.to_parquet(temporary, engine="pyarrow", index=False)
+
+
+def rebuild_report(run: Path) -> Report:
+    """Builds a run's report again from its tables and manifest, and writes it.
+
+    Args:
+        run: Folder of a run, with `tables/*.npz` and `manifest.json`.
+
+    Raises:
+        RequestError: the folder is not that of a run, or a file in it is damaged.
+    """
+    manifest = _read_manifest(run / "manifest.json")
+    paths = sorted((run / "tables").glob("*.npz"))
+    if not paths:
+        raise RequestError(
+            f"{run / 'tables'}: no prediction tables. Name the folder of a finished "
+            "run, or run the suite again."
+        )
+    report = build_report(
+        [load_table(path) for path in paths],
+        suite=manifest["suite"],
+        profile=manifest["profile"],
+        manifest=manifest,
+    )
+    write_report(report, run)
+    return report
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise RequestError(f"{path}: no such file. Name the folder of a run.")
+    try:
+        manifest = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise RequestError(
+            f"{path}: not valid JSON ({error}). Run the suite again."
+        ) from error
+    for key in ("suite", "profile"):
+        if not isinstance(manifest, dict) or key not in manifest:
+            raise RequestError(f"{path}: no key '{key}'. Run the suite again.")
+    return manifest

@@ -1,0 +1,80 @@
+"""What a report holds, and its form as JSON."""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeAlias
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+
+SCHEMA_VERSION = 1
+
+
+def json_safe(value: Any) -> Any:
+    """A value that strict JSON can hold: NaN becomes null, infinity the text `inf`.
+
+    >>> json_safe({"eps": float("inf"), "n": (1, float("nan"))})
+    {'eps': 'inf', 'n': [1, None]}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): json_safe(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_safe(item) for item in value]
+    if isinstance(value, np.generic):
+        return json_safe(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    if value is None or isinstance(value, str | int | float):
+        return value
+    return str(value)
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return json_safe(frame.to_dict(orient="records"))
+
+
+Frame: TypeAlias = Annotated[pd.DataFrame, PlainSerializer(_records)]
+"""A data frame; one record per row in JSON."""
+
+
+class Report(BaseModel):
+    """All numbers of a run and what they came from.
+
+    In JSON every frame is a list of records; NaN is null and infinity the text `inf`.
+    """
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    """Grows when a field changes its meaning or goes away."""
+    name: str
+    """Name of the suite."""
+    profile: str
+    """`embedded` or `full`; numbers of two profiles are never compared."""
+    notes: tuple[str, ...]
+    """What a reader must know to read the numbers, one sentence or two each."""
+    accuracy: Frame
+    """`metrics.accuracy_frame`: what accuracy.csv holds."""
+    differences: Frame
+    """`metrics.differences_frame`: paths compared on the same samples."""
+    robustness: Frame
+    """`metrics.robustness_frame`: attack success and robust accuracy per path."""
+    worst_case: Frame
+    """`metrics.worst_case_frame`: right under every attack, per sample."""
+    costs: Frame
+    """`metrics.costs_frame`: distances, losses and passes per attack."""
+    curves: Frame
+    """`metrics.curves_frame`: accuracy at every alpha."""
+    predictions: Annotated[pd.DataFrame, Field(exclude=True)]
+    """`metrics.predictions_frame`; kept in predictions.parquet, not in JSON."""
+    suite: dict[str, Any]
+    """The suite as resolved."""
+    provenance: dict[str, Any]
+    """The rest of the manifest: versions, seeds, asset hashes, commit, times."""
+
+
+def to_json(report: Report) -> str:
+    """The text of report.json: strict JSON, keys in the order of the schema."""
+    return json.dumps(json_safe(report.model_dump()), indent=1, allow_nan=False) + "\n"
