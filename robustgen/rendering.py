@@ -227,8 +227,11 @@ def _plots(report: Report, subject: Subject, place: int) -> tuple[Plot, ...]:
             )
         )
     shown = with_alpha(subject.rows(report.differences), alpha_from)
+    # Gains over the attacked image would set a scale that hides all others, and the
+    # bars show them.
+    shown = shown.loc[shown["first"] != "image"]
     if len(shown):
-        title = "Paired differences between paths"
+        title = "Paired differences between defended paths"
         plots.append(
             Plot(
                 title,

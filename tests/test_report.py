@@ -230,7 +230,7 @@ def test_the_page_is_whole_and_loads_nothing(run: Path):
     assert text.count("<svg ") == 3
     assert "#000000" not in text
     # The figures keep their words as words.
-    for words in ("stylemix_ensemble", "0.700", "image → reconstruction"):
+    for words in ("stylemix_ensemble", "0.700", "reconstruction → stylemix_ensemble"):
         assert words in page.text
 
 
