@@ -71,7 +71,7 @@ class PathPredictions:
     single: Mapping[str, Probabilities]
     views: Mapping[str, ViewProbabilities]
     projection: Projection | None
-    shown: ImageViews | None
+    shown: Float[Tensor, "batch shown channel height width"] | None
 
 
 def predict_paths(

@@ -1,8 +1,9 @@
 """How long work tells how far it is."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Told by the doing arm, shown by the command line."""
 

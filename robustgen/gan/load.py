@@ -108,9 +108,11 @@ def load_encoder(path_or_name: str | Path) -> nn.Module:
     state = _inner(checkpoint.content, "state_dict")
     if _ENCODER_FORMAT in checkpoint.metadata:
         try:
-            encoder = SplitEncoder(
-                EncoderConfig.from_json(checkpoint.metadata[_ENCODER_FORMAT])
-            )
+            # On the meta device no weights are drawn: no global random state is read.
+            with torch.device("meta"):
+                encoder = SplitEncoder(
+                    EncoderConfig.from_json(checkpoint.metadata[_ENCODER_FORMAT])
+                )
         except (KeyError, TypeError, ValueError) as error:
             raise RequestError(
                 f"{path}: the configuration in the header is damaged."

@@ -38,5 +38,7 @@ def train_classifier(data: TrainingImages, recipe: Recipe, classes: int) -> Smal
         loss.backward()
         optimizer.step()
         if (step + 1) % 500 == 0:
-            log.info("classifier step %d/%d loss %.4f", step + 1, stage.steps, loss.item())
+            log.info(
+                "classifier step %d/%d loss %.4f", step + 1, stage.steps, loss.item()
+            )
     return model.eval().requires_grad_(False)

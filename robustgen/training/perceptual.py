@@ -65,5 +65,7 @@ def train_perceptual(data: TrainingImages, recipe: Recipe) -> PerceptualNet:
         loss.backward()
         optimizer.step()
         if (step + 1) % 250 == 0:
-            log.info("perceptual step %d/%d loss %.4f", step + 1, stage.steps, loss.item())
+            log.info(
+                "perceptual step %d/%d loss %.4f", step + 1, stage.steps, loss.item()
+            )
     return network.eval().requires_grad_(False)

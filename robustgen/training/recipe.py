@@ -68,12 +68,15 @@ class AdversarialRecipe(_Model):
 
 
 class MappingRecipe(_Model):
-    """Mapping network: sliced Wasserstein distance to the encoder's codes."""
+    """Mapping network: moments, then sliced Wasserstein distance to the codes."""
 
-    steps: int = 1500
+    codes: int = Field(20_000, ge=500, description="Codes that it is fitted to.")
+    normal_steps: int = 5000
+    steps: int = 500
     batch: int = 1024
     projections: int = 256
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-3
+    pca_samples: int = Field(100_000, description="Of M(z), for PCA statistics.")
 
 
 class ClassifierRecipe(_Model):

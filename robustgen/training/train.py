@@ -37,7 +37,8 @@ ABOUT_ENCODER = (
     "Split encoder: the coarse code is read from the image by convolutions, the fine "
     "code from an average-pooled thumbnail. Generator and encoder were trained "
     "together on images alone; the mapping network was fitted to the encoder's codes "
-    "afterwards by the sliced Wasserstein distance."
+    "afterwards: mean and covariance by regression, the rest by the sliced Wasserstein "
+    "distance."
 )
 
 log = logging.getLogger(__name__)
@@ -82,8 +83,11 @@ def train(recipe: str | Path, out: Path, seed: int | None = None) -> Path:
 
 
 def _claim(checkpoints: Path, plan: Recipe) -> None:
+    # The last stages are short and start over each time: they may change.
     marker = checkpoints / "recipe.json"
-    text = plan.model_dump_json(indent=1)
+    text = plan.model_dump_json(
+        indent=1, exclude={"about", "mapping", "classifier", "perceptual"}
+    )
     if marker.exists() and marker.read_text(encoding="utf-8") != text:
         raise RequestError(
             f"{checkpoints}: checkpoints of another recipe or seed. Choose another "
@@ -103,7 +107,7 @@ def _train(plan: Recipe, out: Path, checkpoints: Path) -> Path:
     gan, encoder = model.gan_average.eval(), model.encoder_average.eval()
     began = time.monotonic()
     distance = fit_mapping(gan, encoder, data, plan)
-    pca = fit_gan_pca(gan, seed=plan.seed)
+    pca = fit_gan_pca(gan, seed=plan.seed, samples=plan.mapping.pca_samples)
     seconds["mapping"] = time.monotonic() - began
     began = time.monotonic()
     classifier = train_classifier(data, plan, len(dataset.class_names))

@@ -1,0 +1,55 @@
+"""The README's picture: strips of a run's first test images, one per attack and image.
+
+python benchmarks/picture.py RUN OUT.png
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+IMAGES = 2
+"""Test images shown under each attack."""
+
+
+def main() -> None:
+    """Writes the picture."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("out", type=Path)
+    arguments = parser.parse_args()
+    folder = arguments.run / "pictures"
+    entries = json.loads((folder / "pictures.json").read_text(encoding="utf-8"))
+    attacks = [a for a in dict.fromkeys(e["attack"] for e in entries) if a != "clean"]
+    rows = [
+        entry
+        for attack in attacks
+        for entry in [e for e in entries if e["attack"] == attack][:IMAGES]
+    ]
+    strips = [imread(folder / row["file"]) for row in rows]
+    height, width = strips[0].shape[:2]
+    figure = Figure(
+        figsize=(width / 100 + 0.6, len(rows) * height / 100 + 0.3), dpi=100
+    )
+    left = 0.6 / figure.get_figwidth()
+    top = 1 - 0.3 / figure.get_figheight()
+    axes = figure.add_axes((left, 0, 1 - left, top))
+    axes.imshow(np.concatenate(strips))
+    panels = rows[0]["panels"]
+    axes.set_xticks(
+        [(i + 0.5) * width / len(panels) for i in range(len(panels))], panels
+    )
+    axes.set_yticks([(i + 0.5) * height for i in range(len(rows))])
+    axes.set_yticklabels([row["attack"] for row in rows])
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0, labelsize=9)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    figure.savefig(arguments.out)
+
+
+if __name__ == "__main__":
+    main()

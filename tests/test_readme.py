@@ -1,0 +1,82 @@
+"""What the README tells a newcomer to type works as it stands there."""
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+from robustgen.cli import main
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def named_file(name: str) -> str:
+    """The code block that begins with the comment `# name`."""
+    found = [
+        block
+        for language in ("python", "yaml")
+        for block in blocks(language)
+        if block.startswith(f"# {name}\n")
+    ]
+    assert len(found) == 1, name
+    return found[0]
+
+
+def command(purpose: str) -> str:
+    found = re.findall(rf"^(.+?) +# {purpose}$", README, re.MULTILINE)
+    assert len(found) == 1, purpose
+    return found[0]
+
+
+def test_two_commands_do_all_setup():
+    assert command("installs and runs the main job") == (
+        "pip install -e . && python run_suite.py suites/celebahq_smiling.yaml"
+    )
+    assert command("installs and passes the tests") == (
+        'pip install -e ".[test]" && pytest'
+    )
+
+
+def test_the_main_job_runs(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    suite = command("installs and runs the main job").split("run_suite.py ")[1]
+    with pytest.raises(SystemExit) as ended:
+        main(["run", str(ROOT / suite), "--limit", "4", "--out", str(tmp_path / "run")])
+    assert ended.value.code == 0
+    first = capfd.readouterr().out.splitlines()[0]
+    assert "embedded" in first
+    assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
+
+
+def test_a_users_own_parts_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("my_plugin.py", "my_suite.yaml"):
+        (tmp_path / name).write_text(named_file(name), encoding="utf-8")
+    assert len(named_file("my_plugin.py").splitlines()) <= 20
+    monkeypatch.chdir(tmp_path)
+    line = re.search(r"^python run_suite.py (my_suite.yaml .+)$", README, re.MULTILINE)
+    assert line is not None
+    with pytest.raises(SystemExit) as ended:
+        main(["run", *line[1].split(), "--out", str(tmp_path / "run")])
+    assert ended.value.code == 0
+    assert "brighter" in (tmp_path / "run" / "accuracy.csv").read_text()
+
+
+def test_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "suites").symlink_to(ROOT / "suites")
+    (tmp_path / "attacks").symlink_to(ROOT / "attacks")
+    monkeypatch.chdir(tmp_path)
+    for name in ("projection.py", "gate.py"):
+        (tmp_path / name).write_text(named_file(name), encoding="utf-8")
+        runpy.run_path(str(tmp_path / name))
+
+
+def test_every_link_to_a_file_leads_somewhere():
+    targets = re.findall(r"\]\((?!http)([^)]+)\)", README)
+    assert targets
+    for target in targets:
+        assert (ROOT / target).exists(), target
