@@ -31,7 +31,7 @@ PAIRS = (
 def test_values(report: Report, column: str) -> pd.DataFrame:
     """Correctness by attack and sample, one column per path."""
     frame = report.predictions
-    test = frame[frame["split"] == "test"]
+    test = frame.query("split == 'test'")
     single = test["path"].isin(("image", "reconstruction"))
     value = test[column].where(~single, test["correct"])
     return test.assign(value=value).pivot_table(
@@ -41,7 +41,9 @@ def test_values(report: Report, column: str) -> pd.DataFrame:
 
 def main() -> None:
     """Prints one table for each suite."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description="Paired differences of paths over three seeds."
+    )
     parser.add_argument("suites", nargs="+")
     parser.add_argument("--out", type=Path, default=Path("reports/runs/seeds"))
     arguments = parser.parse_args()

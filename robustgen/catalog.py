@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from robustgen.library import (
     FgsmAttack,
     PgdAttack,
 )
-from robustgen.perceptual import load_perceptual
+from robustgen.perceptual import PerceptualNet, load_perceptual
 from robustgen.plugins import Factory, call_factory
 from robustgen.projectors.loss import ProjectionLoss
 from robustgen.projectors.projector import Projector
@@ -57,9 +57,9 @@ class Models:
 
     Args:
         classifier: Images in [0, 1] to logits.
-        gan: Generator.
+        gan: Generator, or a module of the user's with its methods.
         encoder: Images to `w_plus`.
-        perceptual: Perceptual loss.
+        perceptual: Perceptual loss, or a module of the user's with its methods.
         card: What the generator's card says, such as its named layer ranges; empty for
             a generator without a card.
     """
@@ -67,7 +67,7 @@ class Models:
     classifier: nn.Module
     gan: StyleGAN2
     encoder: nn.Module
-    perceptual: nn.Module
+    perceptual: PerceptualNet
     card: Mapping[str, Any]
 
 
@@ -227,7 +227,7 @@ def build_attack(spec: AttackSpec, plugins: Sequence[str]) -> tuple[Attack, Thre
             f"attack '{spec.name}': the factory returned {type(made).__name__}; "
             "expected a callable (logits_fn, images, labels, threat, rngs) -> images."
         )
-    return made, threat
+    return cast(Attack, made), threat
 
 
 def build_views(

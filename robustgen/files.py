@@ -4,14 +4,14 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from robustgen.errors import RequestError
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path) -> Generator[Path]:
     """Yields a temporary path beside `path`; renames it onto `path` on success.
 
     A reader never sees a half-written file, and a killed writer leaves only a

@@ -85,7 +85,8 @@ class PerceptualNet(nn.Module):
                 level = (p - q).square().sum(dim=1).mean(dim=(1, 2))
             else:
                 difference = (p - q).square().sum(dim=1, keepdim=True)
-                weight = F.adaptive_avg_pool2d(mask, difference.shape[-2:])
+                height, width = difference.shape[-2:]
+                weight = F.adaptive_avg_pool2d(mask, (height, width))
                 level = (difference * weight).sum(dim=(1, 2, 3)) / weight.sum(
                     dim=(1, 2, 3)
                 )

@@ -57,8 +57,8 @@ def write_pictures(
         file = f"{case}-{int(table.sample[row])}.png"
         strip = np.concatenate([_panel(p) for p in panels.values()], axis=1)
         with whole_file(folder / file) as temporary:
-            # Without metadata, the same pixels are the same bytes.
-            imsave(temporary, strip, format="png", metadata={"Software": None})
+            # No version of a library: the same pixels are the same bytes.
+            imsave(temporary, strip, format="png", metadata={"Software": ""})
         entries.append(
             {
                 "file": file,

@@ -7,7 +7,7 @@ interpolation, one channel.
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.datasets import load_digits as _load_bunch
+from sklearn.datasets import load_digits as _load_arrays
 
 from robustgen.data.dataset import Dataset
 from robustgen.seeding import numpy_rng
@@ -20,8 +20,8 @@ SIDE = 32
 
 def load_digits() -> Dataset:
     """All 1,797 digits with a fixed split of 1,197 / 200 / 400."""
-    bunch = _load_bunch()
-    small = torch.tensor(bunch.images, dtype=torch.float32)[:, None] / 16
+    pixels, target = _load_arrays(return_X_y=True)
+    small = torch.tensor(pixels, dtype=torch.float32).view(-1, 1, 8, 8) / 16
     large = F.interpolate(small, size=SIDE, mode="bicubic", align_corners=False)
     order = numpy_rng(0, "digits", "split").permutation(len(small))
     split = np.empty(len(small), dtype="<U5")
@@ -32,7 +32,7 @@ def load_digits() -> Dataset:
     return Dataset(
         name="digits",
         images=large.clamp(0, 1).numpy(),
-        labels=np.asarray(bunch.target, dtype=np.int64),
+        labels=np.asarray(target, dtype=np.int64),
         split=split,
         index=np.arange(len(small), dtype=np.int64),
         class_names=tuple(str(k) for k in range(10)),

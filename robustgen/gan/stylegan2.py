@@ -243,6 +243,16 @@ class StyleGAN2(nn.Module):
             self.rgbs.append(ToRgb(channels, config, rng))
             before = channels
 
+    def styled_layers(self) -> list[tuple[int, "StyledConv | ToRgb"]]:
+        """Every modulated layer, with the index of the style code that it reads."""
+        convs = [(i, conv) for i, conv in enumerate(self.convs)]
+        rgbs = [(2 * k + 1, rgb) for k, rgb in enumerate(self.rgbs)]
+        return [
+            (code, layer)
+            for code, layer in (*convs, *rgbs)
+            if isinstance(layer, StyledConv | ToRgb)
+        ]
+
     @property
     def resolution(self) -> int:
         """Side of the images, in pixels."""

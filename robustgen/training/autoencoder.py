@@ -6,6 +6,7 @@ fine codes come from two different images.
 """
 
 import copy
+import functools
 import logging
 import time
 from collections.abc import Iterable
@@ -99,9 +100,7 @@ def separate_codes(gan: StyleGAN2, recipe: Recipe) -> None:
     The columns are set to zero and keep a zero gradient, so they stay zero under Adam.
     """
     sizes = recipe.generator
-    for index, layer in enumerate([*gan.convs, *gan.rgbs]):
-        convs = len(gan.convs)
-        code = index if index < convs else 2 * (index - convs) + 1
+    for code, layer in gan.styled_layers():
         keep = torch.zeros(gan.w_dim)
         if code < sizes.coarse_layers:
             keep[: sizes.coarse_dim] = 1
@@ -110,7 +109,7 @@ def separate_codes(gan: StyleGAN2, recipe: Recipe) -> None:
         weight = layer.affine.weight
         # Fewer inputs: keep the variance that the equalized gain assumes.
         weight.data.mul_(keep * (gan.w_dim / keep.sum()).sqrt())
-        weight.register_hook(lambda gradient, keep=keep: gradient * keep)
+        weight.register_hook(functools.partial(torch.mul, keep))
 
 
 def mix_codes(w: Tensor, recipe: Recipe, rng: torch.Generator) -> Tensor:

@@ -36,10 +36,10 @@ class AugmentationRecipe(_Model):
     """Random changes of the training images, each drawn per image and step."""
 
     flip: bool = False
-    shift: float = Field(0.0, description="Largest shift, pixels.")
-    rotate: float = Field(0.0, description="Largest rotation, degrees.")
-    scale: float = Field(0.0, description="Largest relative change of size.")
-    gain: float = Field(0.0, description="Largest relative darkening.")
+    shift: float = Field(default=0.0, description="Largest shift, pixels.")
+    rotate: float = Field(default=0.0, description="Largest rotation, degrees.")
+    scale: float = Field(default=0.0, description="Largest relative change of size.")
+    gain: float = Field(default=0.0, description="Largest relative darkening.")
 
 
 class AutoencoderRecipe(_Model):
@@ -50,7 +50,7 @@ class AutoencoderRecipe(_Model):
     learning_rate: float = 2e-3
     clip: float = 0.5
     warmup: int = 100
-    code_noise: float = Field(0.05, description="Std of noise on the codes.")
+    code_noise: float = Field(default=0.05, description="Std of noise on the codes.")
     ema: float = 0.997
 
 
@@ -70,13 +70,17 @@ class AdversarialRecipe(_Model):
 class MappingRecipe(_Model):
     """Mapping network: moments, then sliced Wasserstein distance to the codes."""
 
-    codes: int = Field(20_000, ge=500, description="Codes that it is fitted to.")
+    codes: int = Field(
+        default=20_000, ge=500, description="Codes that it is fitted to."
+    )
     normal_steps: int = 5000
     steps: int = 500
     batch: int = 1024
     projections: int = 256
     learning_rate: float = 1e-3
-    pca_samples: int = Field(100_000, description="Of M(z), for PCA statistics.")
+    pca_samples: int = Field(
+        default=100_000, description="Of M(z), for PCA statistics."
+    )
 
 
 class ClassifierRecipe(_Model):
@@ -96,7 +100,9 @@ class PerceptualRecipe(_Model):
     batch: int = 128
     learning_rate: float = 1e-3
     temperature: float = 0.2
-    noise: float = Field(0.06, description="Std of the pixel noise on both views.")
+    noise: float = Field(
+        default=0.06, description="Std of the pixel noise on both views."
+    )
     widths: tuple[int, int, int] = (16, 32, 48)
 
 

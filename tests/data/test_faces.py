@@ -31,7 +31,7 @@ def test_the_population_does_not_change():
 
 
 POPULATION = [1, 1, 1, 0, 1, 1, 0, 1]
-MEANS = [65.81, 114.75, 106.75, 85.96, 145.74, 155.33, 150.49, 98.46]
+MEANS = [65.79, 114.75, 106.74, 85.97, 145.72, 155.3, 150.49, 98.41]
 
 
 def test_labels_are_the_sign_of_the_curvature_beyond_the_margin():

@@ -46,7 +46,8 @@ generator:
 augmentation: {shift: 1.0}
 autoencoder: {steps: 6, batch: 4, warmup: 2}
 adversarial: {steps: 4, batch: 4}
-mapping: {normal_steps: 3, steps: 3, batch: 64, projections: 8, codes: 500, pca_samples: 500}
+mapping:
+  {normal_steps: 3, steps: 3, batch: 64, projections: 8, codes: 500, pca_samples: 500}
 classifier: {steps: 3, batch: 8, widths: [4, 8, 8]}
 perceptual: {steps: 2, batch: 8, widths: [4, 4, 4]}
 """
