@@ -1,3 +1,5 @@
+import sys
+
 from robustgen.cli import main
 
-main()
+main(["run", *sys.argv[1:]])

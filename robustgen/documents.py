@@ -13,7 +13,10 @@ Loc: TypeAlias = tuple[str | int, ...]
 
 MAX_BYTES = 1_000_000
 MAX_NODES = 20_000
-"""Values of a document with its aliases written out; bounds `&a [*a, *a]`."""
+"""Values of a document with its aliases written out."""
+
+MAX_DEPTH = 40
+"""Keys and indices that lead to a value; an alias within itself has no end."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,10 @@ def _lines(root: yaml.Node, path: Path) -> dict[Loc, int]:
     while todo:
         loc, node = todo.pop()
         count += 1
-        if count > MAX_NODES:
-            raise RequestError(f"{path}: too many values, or an alias within itself.")
+        if len(loc) > MAX_DEPTH or count > MAX_NODES:
+            raise RequestError(
+                f"{path}: too many values, too deeply nested, or an alias of itself."
+            )
         if isinstance(node, yaml.SequenceNode):
             for index, item in enumerate(node.value):
                 lines[(*loc, index)] = item.start_mark.line + 1

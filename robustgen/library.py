@@ -14,7 +14,6 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
-    ValidationInfo,
     field_serializer,
     field_validator,
 )
@@ -25,6 +24,7 @@ from robustgen.plugins import FactoryPath
 from robustgen.schema import (
     Count,
     Extended,
+    Info,
     Items,
     Name,
     Number,
@@ -53,7 +53,7 @@ class PgdSettings(Record):
 
     @field_validator("random_start")
     @classmethod
-    def _restarts_differ(cls, value: bool, info: ValidationInfo) -> bool:
+    def _restarts_differ(cls, value: bool, info: Info) -> bool:
         if not value and info.data.get("restarts", 1) > 1:
             raise fault("should be true: without it all restarts are the same search.")
         return value
@@ -108,7 +108,7 @@ class _Threat(Record):
 
     @field_validator("eps")
     @classmethod
-    def _eps_in_pixel_units(cls, value: float, info: ValidationInfo) -> float:
+    def _eps_in_pixel_units(cls, value: float, info: Info) -> float:
         norm = info.data.get("norm")
         if norm == "none" and value != 0:
             raise fault(f"{value:g} needs a norm: linf or l2.")
@@ -159,7 +159,7 @@ class PgdAttack(_Threat):
 
     @field_validator("settings")
     @classmethod
-    def _reaches(cls, value: PgdSettings, info: ValidationInfo) -> PgdSettings:
+    def _reaches(cls, value: PgdSettings, info: Info) -> PgdSettings:
         eps = info.data.get("eps")
         travel = value.steps * value.step_size
         need = (2 if value.random_start else 1) * (eps or 0.0)

@@ -39,5 +39,5 @@ VIEW_FAMILIES: Mapping[str, str] = MappingProxyType(
 )
 """How views vary a code, with one line about each."""
 
-WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".pkl")
+WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".tar", ".pkl")
 """A name with one of these endings is the path of a weight file."""

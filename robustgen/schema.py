@@ -6,7 +6,15 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    TypeAlias,
+    TypeVar,
+    get_args,
+    get_origin,
+)
 
 from pydantic import (
     AfterValidator,
@@ -22,6 +30,15 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from robustgen.documents import Document, Loc
 from robustgen.errors import RequestError, suggestion
+
+if TYPE_CHECKING:
+    from pydantic import ValidationInfo
+
+    Info: TypeAlias = ValidationInfo
+else:
+    # A protocol that cannot be checked at run time; the type checkers of the tests
+    # would refuse every validator that takes one.
+    Info = Any
 
 
 class Record(BaseModel):

@@ -22,7 +22,6 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -34,6 +33,7 @@ from robustgen.names import EMBEDDED, FULL, KINDS, WEIGHT_SUFFIXES
 from robustgen.plugins import Factory
 from robustgen.schema import (
     Count,
+    Info,
     Items,
     Name,
     Number,
@@ -84,7 +84,7 @@ class Pair(Record):
 
     @field_validator(*KINDS)
     @classmethod
-    def _known(cls, value: str | Factory, info: ValidationInfo) -> str | Factory:
+    def _known(cls, value: str | Factory, info: Info) -> str | Factory:
         kind = info.field_name or ""
         if isinstance(value, Factory):
             return value
@@ -212,7 +212,7 @@ class EnsembleSettings(Record):
     """Points of the grid from 0 to 1 on which α is chosen."""
 
 
-def _expand_attack(value: object, info: ValidationInfo) -> object:
+def _expand_attack(value: object, info: Info) -> object:
     """Writes a preset's name, or a preset with overrides, out as its keys."""
     if isinstance(value, str):
         name, overrides = value, dict[str, Any]()
@@ -286,7 +286,7 @@ class Settings(Record):
     @field_validator("ensemble")
     @classmethod
     def _pool_is_large_enough(
-        cls, value: EnsembleSettings, info: ValidationInfo
+        cls, value: EnsembleSettings, info: Info
     ) -> EnsembleSettings:
         views = info.data.get("views")
         if isinstance(views, ViewSettings) and value.size > views.count + 1:

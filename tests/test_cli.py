@@ -1,0 +1,350 @@
+"""The command line end to end: what it prints, refuses, and leaves alone."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+from robustgen import cli, cost
+from robustgen.cli import main
+
+ROOT = Path(__file__).parents[1]
+
+PAIR = {
+    "dataset": "digits",
+    "classifier": "digits",
+    "generator": "digits",
+    "encoder": "digits",
+    "perceptual": "digits",
+}
+PGD = {
+    "name": "pgd",
+    "attack": "pgd",
+    "norm": "linf",
+    "eps": "8/255",
+    "settings": {"steps": 20, "step_size": "1/255"},
+}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ROBUSTGEN_DATA", str(tmp_path / "no-data"))
+    monkeypatch.setenv("ROBUSTGEN_WEIGHTS", str(tmp_path / "no-weights"))
+    monkeypatch.chdir(tmp_path)
+
+
+def suite_of(**changes: Any) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "version": 1,
+        "name": "small",
+        "profiles": {"embedded": {"pairs": [PAIR]}},
+        "attacks": [PGD],
+    }
+    return data | changes
+
+
+def written(data: object) -> str:
+    Path("suite.yaml").write_text(
+        data if isinstance(data, str) else yaml.safe_dump(data), encoding="utf-8"
+    )
+    return "suite.yaml"
+
+
+def status(*argv: str) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main(argv)
+    assert isinstance(caught.value.code, int)
+    return caught.value.code
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    """The one message of a command that must exit 2."""
+    assert status(*argv) == 2
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err + captured.out
+    assert captured.err.strip()
+    return captured.err
+
+
+def replace_run(monkeypatch: pytest.MonkeyPatch, run: Callable[..., Any]) -> None:
+    """Another `run` in the place of the real one, which need not even load."""
+    runner, rendering = ModuleType("runner"), ModuleType("rendering")
+    monkeypatch.setattr(runner, "run", run, raising=False)
+    monkeypatch.setattr(
+        rendering, "terminal_table", "table of {}".format, raising=False
+    )
+    monkeypatch.setitem(sys.modules, "robustgen.runner", runner)
+    monkeypatch.setitem(sys.modules, "robustgen.rendering", rendering)
+
+
+def pair(**changes: Any) -> dict[str, Any]:
+    return suite_of(profiles={"embedded": {"pairs": [PAIR | changes]}})
+
+
+REFUSED_SUITES: dict[str, tuple[object, str]] = {
+    "unknown key": (suite_of(atacks=[]), "Did you mean 'attacks'?"),
+    "unknown key of a pair": (pair(datset="x"), "Did you mean 'dataset'?"),
+    "wrong type": (suite_of(splits={"val": "many"}), "should be a valid integer"),
+    "missing key": (suite_of(version=None), "version: should be 1"),
+    "newer version": (suite_of(version=2), "version: should be 1"),
+    "eps meant as a 255th": (suite_of(attacks=[PGD | {"eps": 8}]), "mean 8/255?"),
+    "division by zero": (suite_of(attacks=[PGD | {"eps": "8/0"}]), "divides by zero"),
+    "unknown attack": (suite_of(attacks=["zgp"]), "Unknown attack 'zgp'"),
+    "unknown kind": (suite_of(attacks=[PGD | {"attack": "pdg"}]), "mean 'pgd'?"),
+    "weak attack": (
+        suite_of(attacks=[PGD | {"settings": {"steps": 1, "step_size": 0.001}}]),
+        "too weak",
+    ),
+    "same name twice": (suite_of(attacks=[PGD, PGD]), "stands twice"),
+    "unknown data set": (pair(dataset="digit"), "Did you mean 'digits'?"),
+    "unknown classifier": (pair(classifier="resnet"), "unknown classifier 'resnet'"),
+    "missing weight file": (pair(classifier="no.safetensors"), "no such file"),
+    "asset that needs a download": (pair(encoder="ffhq_rgbm"), "needs a download"),
+    "unnamed plugin": (pair(classifier={"factory": "mine:net"}), "--plugin mine"),
+    "bad factory": (pair(classifier={"factory": "mine"}), "`module:callable`"),
+    "unknown path": (suite_of(paths=["images"]), "Did you mean 'image'?"),
+    "incomplete paths": (
+        suite_of(paths=["image", "stylemix_ensemble"]),
+        "averages 'reconstruction' too",
+    ),
+    "weight out of range": (
+        suite_of(projection={"perceptual_weight": 2}),
+        "less than or equal to 1",
+    ),
+    "ensemble larger than its pool": (
+        suite_of(ensemble={"size": 40}),
+        "exceeds the pool of 33",
+    ),
+    "noise without strength": (
+        suite_of(views={"family": "isotropic"}),
+        "needs `sigma`",
+    ),
+    "empty layers": (suite_of(views={"layers": [4, 4]}), "is empty"),
+    "no profile": (suite_of(profiles={}), "should hold `embedded`"),
+    "not YAML": ("version: [1\n", "not valid YAML"),
+    "repeated key": ("version: 1\nversion: 1\n", ":2: version: this key stands twice"),
+    "not a mapping": ("- 1\n", "expected keys and values"),
+    "empty file": ("", "the file is empty"),
+    "code in YAML": ("a: !!python/name:os.system\n", "not valid YAML"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_SUITES)
+def test_wrong_suites(case: str, capsys: pytest.CaptureFixture[str]):
+    data, message = REFUSED_SUITES[case]
+    error = refusal(capsys, "run", written(data))
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
+    assert not Path("reports").exists()
+
+
+REFUSED_COMMANDS: dict[str, tuple[tuple[str, ...], str]] = {
+    "missing suite": (("run", "none.yaml"), "none.yaml: cannot be read"),
+    "unknown suite": (("run", "digitz"), "Did you mean 'digits'?"),
+    "folder for a suite": (("run", "."), "is a folder"),
+    "unknown profile": (("run", "digits", "--profile", "tiny"), "'tiny' is not one of"),
+    "absent profile": (("run", "digits", "--profile", "full"), "no profile 'full'"),
+    "full without files": (
+        ("run", "celebahq_smiling", "--profile", "full"),
+        "sgans_stylegan2-ffhq-config-f.pt",
+    ),
+    "no images": (("run", "digits", "--limit", "0"), "--limit"),
+    "empty batch": (("run", "digits", "--batch-size", "0"), "--batch-size"),
+    "negative seed": (("run", "digits", "--seed", "-1"), "--seed"),
+    "text for a number": (("run", "digits", "--seed", "x"), "--seed"),
+    "unknown device": (("run", "digits", "--device", "tpu"), "--device"),
+    "unknown option": (("run", "digits", "--dryrun"), "--dryrun"),
+    "no suite": (("run",), "Missing argument"),
+    "unknown command": (("rum",), "No such command"),
+    "unknown plugin": (("run", "digits", "--plugin", "nope"), "--plugin nope"),
+    "file for a folder": (("run", "digits", "--out", "file"), "is a file"),
+    "folder below a file": (("run", "digits", "--out", "file/out"), "is a file"),
+    "report of nothing": (("report", "no-run"), "no such file"),
+    "unknown list": (("list", "atacks"), "atacks"),
+    "missing predictions": (("score", "a.npz", "b.npz"), "a.npz"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_COMMANDS)
+def test_wrong_commands(case: str, capsys: pytest.CaptureFixture[str]):
+    Path("file").touch()
+    argv, message = REFUSED_COMMANDS[case]
+    assert message in refusal(capsys, *argv)
+    assert not Path("reports").exists()
+
+
+def test_a_folder_that_cannot_be_written(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    # The tests may run as root, to whom no folder is read-only.
+    def refuse(**_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(cli.tempfile, "TemporaryFile", refuse)
+    error = refusal(capsys, "run", written(suite_of()), "--out", "locked")
+    assert "locked: cannot write here (Permission denied)" in error
+
+
+def test_several_faults_come_as_one_message(capsys: pytest.CaptureFixture[str]):
+    data = suite_of(seed="x", paths=["images"], attacks=[PGD | {"eps": 8}])
+    lines = refusal(capsys, "run", written(data)).strip().splitlines()
+    assert len(lines) == 3
+    assert all(re.match(r"(robustgen: )?suite\.yaml:\d+: ", line) for line in lines)
+
+
+def test_dry_run_shows_cases_and_cost(capsys: pytest.CaptureFixture[str]):
+    argv = ("run", "celebahq_smiling", "--dry-run", "--limit", "10", "--seed", "3")
+    assert status(*argv) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("Profile: embedded (stand-in assets")
+    assert lines[1] == (
+        "Suite celebahq_smiling, seed 3: 4 cases of 10 validation and 10 test images"
+    )
+    names = [line.split()[0] for line in lines[2:7]]
+    assert names == [
+        "case",
+        *(f"faces-faces-{a}" for a in ("clean", "fgsm", "pgd", "cw")),
+    ]
+    text = "\n".join(lines)
+    assert "Cost: 80 images" in text
+    assert "2,560 images made" in text
+    assert "Would write reports/runs/celebahq_smiling-embedded/" in text
+    assert not Path("reports").exists()
+
+
+def test_dry_run_is_quick_and_loads_nothing_heavy():
+    code = (
+        "import sys\n"
+        "from robustgen.cli import main\n"
+        "try:\n"
+        "    main(['run', 'digits', '--dry-run'])\n"
+        "except SystemExit as done:\n"
+        "    heavy = {'torch', 'numpy', 'pandas', 'rich', 'matplotlib'}\n"
+        "    print(done.code, sorted(heavy & sys.modules.keys()))\n"
+    )
+    began = os.times()
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+    )
+    ended = os.times()
+    assert done.stdout.splitlines()[-1] == "0 []"
+    # Time of a processor, not of the clock: other work may keep this machine busy.
+    assert ended.children_user - began.children_user < 1
+
+
+def test_plugins_are_found_in_the_working_folder(capsys: pytest.CaptureFixture[str]):
+    Path("my_cli_plugin.py").write_text("def net():\n    return None\n")
+    suite = written(pair(classifier={"factory": "my_cli_plugin:net"}))
+    argv = ("run", suite, "--dry-run", "--plugin", "my_cli_plugin")
+    assert status(*argv) == 0
+    assert "digits-net-pgd" in capsys.readouterr().out
+
+
+def test_run_passes_everything_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    seen: dict[str, Any] = {}
+
+    def fake_run(suite: object, **options: Any) -> str:
+        seen.update(options, suite=suite)
+        options["progress"].start("stage", 3)
+        options["progress"].advance(3)
+        return "the report"
+
+    replace_run(monkeypatch, fake_run)
+    argv = ("run", written(suite_of()), "--out", "here", "--device", "cpu", "--fresh")
+    assert status(*argv, "--batch-size", "16", "--limit", "5", "--seed", "2") == 0
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[0].startswith("Profile: embedded")
+    assert "table of the report" in captured.out
+    assert "stage: 3" in captured.err
+    assert seen["out"] == Path("here")
+    assert (seen["device"], seen["batch_size"], seen["fresh"]) == ("cpu", 16, True)
+    assert (seen["limit"], seen["seed"], seen["profile"]) == (5, 2, "auto")
+    assert seen["suite"].profile("embedded").splits.test == 5
+
+
+def test_an_interrupt_says_how_to_go_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    replace_run(monkeypatch, interrupted)
+    assert status("run", written(suite_of())) == 130
+    assert "the same command continues" in capsys.readouterr().err
+
+
+def test_list_names_everything(capsys: pytest.CaptureFixture[str]):
+    assert status("list") == 0
+    text = capsys.readouterr().out
+    for word in ("celebahq_smiling", "pgd", "lbfgs", "adam", "stylemix", "faces"):
+        assert word in text
+    assert status("list", "projectors") == 0
+    assert capsys.readouterr().out.splitlines()[0] == "projectors:"
+
+
+def test_run_suite_is_the_run_command():
+    done = subprocess.run(
+        [sys.executable, "run_suite.py", "suites/digits.yaml", "--dry-run"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "digits-digits-pgd" in done.stdout
+    lines = (ROOT / "run_suite.py").read_text().splitlines()
+    assert len([line for line in lines if line]) == 3
+
+
+def test_plain_progress_tells_the_time_left(capsys: pytest.CaptureFixture[str]):
+    now = [0.0]
+    lines = cli._Lines(clock=lambda: now[0])
+    lines.start("project", 40)
+    for _ in range(3):
+        now[0] += 6
+        lines.advance(5)
+    assert capsys.readouterr().err.splitlines() == [
+        "project: 40",
+        f"project: 10 of 40, {cost.duration(36)} left",
+    ]
+
+
+def test_bars_follow_the_stages():
+    from rich.console import Console
+
+    bars = cli._Bars(Console(quiet=True))
+    bars.advance()
+    bars.start("project", 40)
+    bars.advance(5)
+    bars.start("classify", 10)
+    bars.advance(10)
+    assert [(t.description, t.completed) for t in bars.bars.tasks] == [
+        ("project", 5),
+        ("classify", 10),
+    ]
+
+
+def test_score_prints_accuracy_and_its_error(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    def fake(*options: object) -> dict[str, float]:
+        assert options == (Path("v.npz"), Path("t.npz"), "stylemix_fine", 16, True)
+        return {"mean": 0.96875, "stderr": 0.00123}
+
+    monkeypatch.setattr("robustgen.score.score_predictions", fake)
+    argv = ("score", "v.npz", "t.npz", "--ensemble-size", "16", "--image-crops")
+    assert status(*argv) == 0
+    assert capsys.readouterr().out == "accuracy 0.9688, standard error 0.0012\n"

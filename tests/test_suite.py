@@ -1,0 +1,389 @@
+"""The schema of a suite: what resolves, what merges, what is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from robustgen import table
+from robustgen.errors import RequestError
+from robustgen.library import suite_names
+from robustgen.suite import (
+    PathName,
+    Suite,
+    asset_label,
+    load_suite,
+    narrow,
+    resolve_cases,
+    suite_record,
+)
+
+PAIR = {
+    "dataset": "digits",
+    "classifier": "digits",
+    "generator": "digits",
+    "encoder": "digits",
+    "perceptual": "digits",
+}
+CLEAN = {"name": "clean", "attack": "clean"}
+FGSM = {"name": "fgsm", "attack": "fgsm", "norm": "linf", "eps": "8/255"}
+PGD = {
+    "name": "pgd",
+    "attack": "pgd",
+    "norm": "linf",
+    "eps": "8/255",
+    "settings": {"steps": 20, "step_size": "1/255"},
+}
+
+
+def suite_of(**changes: Any) -> dict[str, Any]:
+    """A small right suite; `None` takes a key away."""
+    data: dict[str, Any] = {
+        "version": 1,
+        "name": "small",
+        "profiles": {"embedded": {"pairs": [PAIR]}},
+        "attacks": [CLEAN, FGSM, PGD],
+    }
+    data |= changes
+    return {key: value for key, value in data.items() if value is not None}
+
+
+def written(folder: Path, data: object) -> Path:
+    path = folder / "suite.yaml"
+    path.write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def loaded(folder: Path, data: object) -> Suite:
+    return load_suite(written(folder, data))
+
+
+def faults(folder: Path, data: object) -> list[str]:
+    path = written(folder, data)
+    with pytest.raises(RequestError) as caught:
+        load_suite(path)
+    return [line.removeprefix(str(path)) for line in str(caught.value).splitlines()]
+
+
+def test_defaults_are_the_papers(tmp_path: Path):
+    case = resolve_cases(loaded(tmp_path, suite_of()), "embedded")[0]
+    assert (case.splits.val, case.splits.test) == (100, 200)
+    assert case.projection.perceptual_weight == 0.5
+    assert case.projection.latent_weight == 0.25
+    assert case.projection.tolerance == 0
+    assert case.views.count == 32
+    assert case.ensemble.model_dump() == {"size": 31, "resamples": 20, "alphas": 21}
+    assert case.jitter.zoom == 33 / 32
+    assert case.seed == 0
+
+
+def test_paths_are_those_of_the_table():
+    assert set(PathName.__args__) == set(table.PATHS)
+
+
+def test_cases_are_pairs_times_attacks_in_order(tmp_path: Path):
+    faces = {kind: "faces" for kind in PAIR}
+    data = suite_of(profiles={"embedded": {"pairs": [PAIR, faces]}})
+    cases = resolve_cases(loaded(tmp_path, data), "embedded")
+    assert [case.name for case in cases] == [
+        f"{pair}-{pair}-{attack}"
+        for pair in ("digits", "faces")
+        for attack in ("clean", "fgsm", "pgd")
+    ]
+
+
+def test_units(tmp_path: Path):
+    data = suite_of(jitter={"zoom": "33/32", "color": "1/20"})
+    suite = loaded(tmp_path, data)
+    case = resolve_cases(suite, "embedded")[1]
+    assert case.attack.eps == 8 / 255
+    assert case.jitter.zoom == 1.03125
+    assert case.jitter.color == 0.05
+
+
+def test_a_profile_changes_single_keys_of_a_section(tmp_path: Path):
+    data = suite_of(
+        projection={"optimizer": "adam", "passes": 30},
+        splits={"val": 10, "test": 20},
+        profiles={
+            "full": {"pairs": [PAIR], "splits": {"test": 7}, "attacks": [CLEAN]},
+            "embedded": {"pairs": [PAIR], "projection": {"passes": 5}},
+        },
+    )
+    suite = loaded(tmp_path, data)
+    embedded, full = suite.profile("embedded"), suite.profile("full")
+    assert (embedded.projection.optimizer, embedded.projection.passes) == ("adam", 5)
+    assert (full.projection.optimizer, full.projection.passes) == ("adam", 30)
+    assert (embedded.splits.val, embedded.splits.test) == (10, 20)
+    assert (full.splits.val, full.splits.test) == (10, 7)
+    assert [attack.name for attack in full.attacks] == ["clean"]
+    assert len(embedded.attacks) == 3
+
+
+def test_faults_point_at_where_the_value_stands(tmp_path: Path):
+    data = suite_of(
+        projection={"passes": 0, "latent_weight": -1},
+        profiles={"embedded": {"pairs": [PAIR], "projection": {"passes": "x"}}},
+    )
+    assert faults(tmp_path, data) == [
+        ":12: profiles.embedded.projection.passes: should be a valid integer, not 'x'.",
+        ":29: projection.latent_weight: should be greater than or equal to 0, not -1.",
+    ]
+
+
+def test_one_fault_of_two_profiles_is_listed_once(tmp_path: Path):
+    profile = {"pairs": [PAIR]}
+    data = suite_of(
+        views={"family": "stylemx"},
+        profiles={"full": profile, "embedded": json.loads(json.dumps(profile))},
+    )
+    (only,) = faults(tmp_path, data)
+    assert "views.family: unknown value 'stylemx'. Did you mean 'stylemix'?" in only
+
+
+def test_sections_are_checked_without_profiles_too(tmp_path: Path):
+    data = suite_of(profiles=None, jitter={"zoom": 0.5})
+    text = "\n".join(faults(tmp_path, data))
+    assert "profiles: required, but missing." in text
+    assert "jitter.zoom: should be greater than or equal to 1" in text
+
+
+def test_presets_take_overrides(tmp_path: Path):
+    preset = {**PGD, "about": "from a file"}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(preset), encoding="utf-8")
+    data = suite_of(
+        attacks=[
+            CLEAN,
+            "mine.yaml",
+            {
+                "preset": "mine.yaml",
+                "name": "pgd_16",
+                "eps": "16/255",
+                "settings": {"steps": 40},
+            },
+        ]
+    )
+    attacks = loaded(tmp_path, data).profile("embedded").attacks
+    assert [a.name for a in attacks] == ["clean", "pgd", "pgd_16"]
+    changed = attacks[2].model_dump()
+    assert changed["eps"] == 16 / 255
+    assert changed["settings"]["steps"] == 40
+    assert changed["settings"]["step_size"] == 1 / 255
+    assert changed["about"] == "from a file"
+
+
+def test_a_stronger_eps_needs_more_travel(tmp_path: Path):
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(PGD), encoding="utf-8")
+    data = suite_of(attacks=[{"preset": "mine.yaml", "eps": "32/255"}])
+    (only,) = faults(tmp_path, data)
+    assert "attacks.0.settings: 20 steps of 0.003922 travel 0.07843" in only
+    assert "is 0.251 away" in only
+
+
+def test_factories(tmp_path: Path):
+    net = {"factory": "my.nets:Small.build", "args": {"depth": 3}}
+    attack = {"factory": "my:attack", "norm": "l2", "eps": "inf"}
+    data = suite_of(
+        attacks=[attack],
+        profiles={"embedded": {"pairs": [{**PAIR, "classifier": net}]}},
+    )
+    (case,) = resolve_cases(loaded(tmp_path, data), "embedded")
+    assert asset_label(case.pair.classifier) == "Small.build"
+    assert case.name == "digits-Small.build-attack"
+    assert case.attack.tier == "oblivious"
+
+
+def test_weight_files_start_from_the_suite(tmp_path: Path):
+    (tmp_path / "net.safetensors").touch()
+    pair = {**PAIR, "classifier": "net.safetensors"}
+    data = suite_of(profiles={"embedded": {"pairs": [pair]}})
+    (case, *_) = resolve_cases(loaded(tmp_path, data), "embedded")
+    assert case.pair.classifier == str(tmp_path / "net.safetensors")
+    assert case.name == "digits-net-clean"
+
+
+def test_layers_may_be_a_range(tmp_path: Path):
+    suite = loaded(tmp_path, suite_of(views={"layers": [2, 5]}))
+    assert suite.profile("embedded").views.layers == (2, 5)
+
+
+def test_narrow(tmp_path: Path):
+    suite = loaded(tmp_path, suite_of(splits={"val": 10, "test": 200}))
+    small = narrow(suite, seed=7, limit=50)
+    assert small.seed == 7
+    assert small.profile("embedded").splits.model_dump() == {"val": 10, "test": 50}
+    assert narrow(suite) == suite
+
+
+def test_the_record_is_strict_json(tmp_path: Path):
+    attack = {"factory": "my:attack", "norm": "l2", "eps": "inf"}
+    suite = loaded(tmp_path, suite_of(attacks=[CLEAN, attack]))
+    record = suite_record(suite, "embedded")
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+    assert record["attacks"][1]["eps"] == "inf"
+    assert record["profile"] == "embedded"
+    assert record["pairs"][0]["dataset"] == "digits"
+    assert record["ensemble"] == {"size": 31, "resamples": 20, "alphas": 21}
+
+
+def test_an_unknown_profile_is_refused(tmp_path: Path):
+    suite = loaded(tmp_path, suite_of())
+    with pytest.raises(RequestError, match=r"no profile 'full'\. Known: embedded"):
+        resolve_cases(suite, "full")
+
+
+@pytest.mark.parametrize("name", suite_names())
+def test_shipped_suites(name: str):
+    suite = load_suite(name)
+    assert suite.name == name
+    assert suite.about
+    cases = resolve_cases(suite, "embedded")
+    assert [case.attack.name for case in cases] == ["clean", "fgsm", "pgd", "cw"]
+    assert {len(case.paths) for case in cases} == {5}
+    assert all(case.splits.val >= 100 for case in cases)
+    assert all(case.splits.test >= 200 for case in cases)
+    attacks = {case.attack.name: case.attack for case in cases}
+    eps = {"celebahq_smiling": 8 / 255, "digits": 32 / 255}[name]
+    assert attacks["pgd"].eps == attacks["fgsm"].eps == eps
+
+
+WRONG = [
+    (suite_of(version=2), "version: should be 1, not 2."),
+    (suite_of(version=None), "version: required, but missing."),
+    (suite_of(name="a b"), "name: should be letters, digits"),
+    (suite_of(seed=-1), "seed: should be greater than or equal to 0"),
+    (suite_of(seed="x"), "seed: should be a valid integer"),
+    (suite_of(sed=1), "sed: unknown key. Did you mean 'seed'?"),
+    (suite_of(ensembles={}), "ensembles: unknown key. Did you mean 'ensemble'?"),
+    (suite_of(profiles={}), "profiles: should hold `embedded`, `full` or both."),
+    (suite_of(profiles=[]), "profiles: should be keys and values"),
+    (suite_of(profiles={"ful": {}}), "profiles.ful: unknown key. Did you mean 'full'?"),
+    (suite_of(profiles={"full": None}), "should hold `embedded`, `full` or both"),
+    (
+        suite_of(profiles={"embedded": {"pairs": []}}),
+        "profiles.embedded.pairs: should list at least one pair.",
+    ),
+    (
+        suite_of(profiles={"embedded": {"pairs": [PAIR, PAIR]}}),
+        "data set 'digits' with classifier 'digits' stands twice",
+    ),
+    (
+        suite_of(profiles={"embedded": {"pairs": [{**PAIR, "dataset": "celebahq"}]}}),
+        "0.dataset 'celebahq' needs a download",
+    ),
+    (
+        suite_of(profiles={"embedded": {"pairs": [{**PAIR, "encoder": "digit"}]}}),
+        "pairs.0.encoder: unknown encoder 'digit'. Did you mean 'digits'?",
+    ),
+    (
+        suite_of(profiles={"embedded": {"pairs": [{**PAIR, "encoder": "no.pt"}]}}),
+        "no.pt: no such file.",
+    ),
+    (
+        suite_of(profiles={"embedded": {"pairs": [{**PAIR, "encoder": 3}]}}),
+        "pairs.0.encoder: should be keys and values, not 3.",
+    ),
+    (
+        suite_of(
+            profiles={"embedded": {"pairs": [{**PAIR, "encoder": {"factory": "m"}}]}}
+        ),
+        "pairs.0.encoder.factory: should be `module:callable`, not 'm'.",
+    ),
+    (suite_of(attacks=None), "attacks: required, but missing."),
+    (suite_of(attacks=[]), "attacks: should list at least one attack."),
+    (suite_of(attacks="pgd"), "attacks: should be a list, not 'pgd'."),
+    (suite_of(attacks=[CLEAN, CLEAN]), "attacks: 'clean' stands twice"),
+    (suite_of(attacks=[3]), "attacks.0: should be the name of a preset, or keys"),
+    (suite_of(attacks=[{"name": "x"}]), "attacks.0: should be the name of a preset"),
+    (suite_of(attacks=["none.yaml"]), "attacks.0: "),
+    (suite_of(attacks=["zzz"]), "attacks.0: Unknown attack 'zzz'."),
+    (
+        suite_of(attacks=[{**PGD, "attack": "pdg"}]),
+        "attacks.0: unknown attack 'pdg'. Did you mean 'pgd'?",
+    ),
+    (
+        suite_of(attacks=[{**FGSM, "eps": 8}]),
+        "attacks.0.eps: 8 exceeds the pixel range [0, 1]. Images are in [0, 1] here; "
+        "did you mean 8/255?",
+    ),
+    (suite_of(attacks=[{**FGSM, "eps": "8/0"}]), "eps: '8/0' divides by zero."),
+    (suite_of(attacks=[{**FGSM, "eps": "8 255"}]), "eps: should be a number such as"),
+    (suite_of(attacks=[{**FGSM, "eps": -1}]), "eps: should be greater than or equal"),
+    (suite_of(attacks=[{**FGSM, "eps": 0}]), "eps: 0 allows no attack"),
+    (suite_of(attacks=[{**FGSM, "eps": "inf"}]), "needs a finite radius"),
+    (suite_of(attacks=[{**FGSM, "norm": "l2"}]), "norm: 'l2' does not fit this attack"),
+    (suite_of(attacks=[{**FGSM, "norm": "l1"}]), "norm: unknown value 'l1'."),
+    (suite_of(attacks=[{**FGSM, "tier": "adaptive"}]), "tier: unknown value"),
+    (suite_of(attacks=[{**CLEAN, "eps": 0.1}]), "eps: 0.1 needs a norm"),
+    (
+        suite_of(attacks=[{**PGD, "settings": {"steps": 2, "step_size": 0.001}}]),
+        "attacks.0.settings: 2 steps of 0.001 travel 0.002",
+    ),
+    (
+        suite_of(
+            attacks=[
+                {**PGD, "settings": {"steps": 2, "step_size": 0.1, "step_sise": 1}}
+            ]
+        ),
+        "attacks.0.settings.step_sise: unknown key. Did you mean 'step_size'?",
+    ),
+    (suite_of(paths=["image", "foo"]), "paths.1: unknown value 'foo'."),
+    (suite_of(paths=[]), "paths: should list at least one path."),
+    (suite_of(paths=["image", "image"]), "paths: 'image' stands twice."),
+    (
+        suite_of(paths=["image", "stylemix_ensemble"]),
+        "paths: 'stylemix_ensemble' averages 'reconstruction' too",
+    ),
+    (suite_of(splits={"val": 0}), "splits.val: should be greater than or equal to 1"),
+    (suite_of(splits={"train": 5}), "splits.train: unknown key."),
+    (suite_of(projection=None, projektion={}), "Did you mean 'projection'?"),
+    (
+        suite_of(projection={"optimizer": "lbfg"}),
+        "projection.optimizer: unknown value 'lbfg'. Did you mean 'lbfgs'?",
+    ),
+    (
+        suite_of(projection={"perceptual_weight": 1.5}),
+        "projection.perceptual_weight: should be less than or equal to 1, not 1.5.",
+    ),
+    (suite_of(projection={"passes": 1.5}), "projection.passes: should be a valid int"),
+    (suite_of(projection={"passes": True}), "projection.passes: should be a valid int"),
+    (
+        suite_of(views={"family": "isotropic"}),
+        "views: family 'isotropic' needs `sigma`",
+    ),
+    (suite_of(views={"beta": 1}), "views: `beta` belongs to family 'pca'"),
+    (suite_of(views={"layers": "fin"}), "views.layers: unknown layers 'fin'."),
+    (suite_of(views={"layers": [3, 3]}), "views.layers: [3, 3] is empty"),
+    (suite_of(views={"layers": [1, 2, 3]}), "views.layers: "),
+    (suite_of(views={"layers": 3}), "views.layers: should be coarse, fine or"),
+    (suite_of(views={"count": 10}), "ensemble: size 31 exceeds the pool of 11"),
+    (suite_of(jitter={"flip": "maybe"}), "jitter.flip: should be auto, true or false"),
+    (suite_of(jitter={"color": "inf"}), "jitter.color: should be a finite number."),
+    (suite_of(ensemble={"alphas": 1}), "ensemble.alphas: should be greater than"),
+    (suite_of(ensemble="paper"), "ensemble: should be keys and values, not 'paper'."),
+]
+
+
+@pytest.mark.parametrize(("data", "message"), WRONG, ids=lambda value: str(value)[:60])
+def test_one_fault_one_line(tmp_path: Path, data: dict[str, Any], message: str):
+    lines = faults(tmp_path, data)
+    assert len(lines) == 1, lines
+    assert message in lines[0]
+
+
+def test_every_fault_is_listed_at_once(tmp_path: Path):
+    data = suite_of(
+        name="a b",
+        seed="x",
+        attacks=[{**FGSM, "eps": 8}, {**PGD, "attack": "pdg"}, "zzz"],
+        paths=["imag"],
+        views={"count": 0},
+        ensembles={},
+    )
+    data["profiles"]["embedded"] = {"pairs": [{**PAIR, "datset": "digits"}]}
+    lines = faults(tmp_path, data)
+    assert len(lines) == 9
+    numbers = [int(line.split(":")[1]) for line in lines]
+    assert numbers == sorted(numbers)
