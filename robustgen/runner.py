@@ -238,4 +238,3 @@ def _evaluate(
         progress.advance(size)
         row += size
     return join_tables([done[start] for start in sorted(done)])
-
