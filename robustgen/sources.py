@@ -88,7 +88,7 @@ FULL_FILES: tuple[SourceFile, ...] = (
         path="sgans_stylegan2-ffhq-config-f.pt",
         size="about 130 MB",
         origin=_UPSTREAM,
-        how="the first run of its scripts/optimize_latent downloads it",
+        how="the generator that networks/stylegan2 of this repository loads for ffhq",
     ),
     SourceFile(
         asset="ffhq_rgbm",
@@ -96,7 +96,7 @@ FULL_FILES: tuple[SourceFile, ...] = (
         path="sgan_encoders_ffhq_RGBM_model_initial.pth.tar",
         size="about 105 MB",
         origin=_UPSTREAM,
-        how="the first run of its scripts/optimize_latent downloads it",
+        how="the encoder that networks/stylegan2 of this repository loads for ffhq",
     ),
     SourceFile(
         asset="celebahq_smiling",
@@ -110,13 +110,13 @@ FULL_FILES: tuple[SourceFile, ...] = (
         asset="lpips_alex",
         root="weights",
         path="alexnet-owt-7be5be79.pth",
-        size="233 MB",
+        size="244 MB",
         origin="https://docs.pytorch.org/vision/stable/models/alexnet.html",
         how="download https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
     ),
 )
 """Every file of every full asset. Sizes are computed from the numbers of weights,
-except the folder of images, which is an estimate."""
+except the lists and the folder of images, which are estimates."""
 
 
 class ProfileChoice(NamedTuple):
