@@ -10,6 +10,13 @@ from torch import Tensor
 from robustgen.errors import RequestError
 from robustgen.types import Images, Masks, PerSample, StylesPlus
 
+CHUNK_PIXELS = 32 * 32 * 32
+"""Pixels, over all images, that one evaluation on a CPU takes at once.
+
+On one core the time per image was lowest for 32 images of 32 px and 8 of 64 px, and
+within 10% of the lowest for 2 of 128 and 256 px; a batch of 64 at 32 px costs 14% more.
+"""
+
 
 @runtime_checkable
 class Gan(Protocol):
@@ -197,14 +204,23 @@ class ProjectionObjective:
         gan: The generator.
         encoder: The encoder of the latent term.
         terms: Weights.
+        chunk: Images evaluated at once; None for as many as suit the device: all, but
+            on a CPU no more than its caches like. It changes nothing but rounding.
     """
 
     def __init__(
-        self, target: Target, *, gan: Gan, encoder: Encoder, terms: ProjectionLoss
+        self,
+        target: Target,
+        *,
+        gan: Gan,
+        encoder: Encoder,
+        terms: ProjectionLoss,
+        chunk: int | None = None,
     ):
-        self._all = target
         self._target = target
+        self._parts: tuple[Target, ...] = ()
         self._samples: Tensor | None = None
+        self._chunk = chunk or suitable_chunk(target.images)
         self._gan, self._encoder, self._terms = gan, encoder, terms
 
     def __call__(
@@ -212,18 +228,38 @@ class ProjectionObjective:
     ) -> tuple[Float[Tensor, " n"], Float[Tensor, "n p"]]:
         # Minimizers pass the same tensor until samples leave: select only then.
         if samples is not self._samples:
-            everyone = len(samples) == len(self._all.images)
-            self._target = self._all if everyone else self._all.select(samples)
+            chunks = samples.split(self._chunk)
+            self._parts = tuple(self._target.select(chunk) for chunk in chunks)
             self._samples = samples
-        layers, width = self._all.codes.shape[1:]
-        with torch.enable_grad():
-            w_plus = points.detach().view(-1, layers, width).requires_grad_()
-            loss = loss_of(
-                w_plus,
-                self._target,
-                gan=self._gan,
-                encoder=self._encoder,
-                terms=self._terms,
-            )
-            (gradient,) = torch.autograd.grad(loss.sum(), w_plus)
-        return loss.detach(), gradient.flatten(1)
+        codes = points.detach().unflatten(1, self._target.codes.shape[1:])
+        losses: list[Tensor] = []
+        gradients: list[Tensor] = []
+        for part, some in zip(self._parts, codes.split(self._chunk), strict=True):
+            with torch.enable_grad():
+                w_plus = some.detach().requires_grad_()
+                loss = loss_of(
+                    w_plus,
+                    part,
+                    gan=self._gan,
+                    encoder=self._encoder,
+                    terms=self._terms,
+                )
+                # The sum keeps the gradient of each image its own; the mean would not.
+                (gradient,) = torch.autograd.grad(loss.sum(), w_plus)
+            losses.append(loss.detach())
+            gradients.append(gradient.flatten(1))
+        return torch.cat(losses), torch.cat(gradients)
+
+
+def suitable_chunk(images: Images) -> int:
+    """How many of these images one evaluation takes at once.
+
+    >>> suitable_chunk(torch.zeros(64, 3, 32, 32))
+    32
+    >>> suitable_chunk(torch.zeros(5, 3, 32, 32))
+    5
+    """
+    if images.device.type != "cpu":
+        return len(images)
+    height, width = images.shape[2:]
+    return min(len(images), max(2, CHUNK_PIXELS // (height * width)))

@@ -18,6 +18,7 @@ from robustgen.projectors.loss import (
     ProjectionLoss,
     ProjectionObjective,
     describe,
+    suitable_chunk,
 )
 from robustgen.projectors.minimum import Minimum, check_budget
 from robustgen.types import Images, Masks, PerSample, StylesPlus
@@ -69,6 +70,9 @@ class Projector:
         tolerance: An image stops when its loss falls by no more than this share. At 0,
             the default, every image uses all passes, so that cost and pass counts
             depend on nothing; above, easy images get cheaper.
+        chunk: Images that the networks see at once. None lets the device decide: on a
+            CPU as many as its caches like, elsewhere all, for which its memory must
+            suffice. Changes time and memory, and numbers by rounding alone.
 
     Raises:
         RequestError: a bound is out of range, or the optimizer unknown.
@@ -84,10 +88,13 @@ class Projector:
         passes: int = 12,
         steps: int | None = None,
         tolerance: float = 0.0,
+        chunk: int | None = None,
     ):
         if optimizer not in ("lbfgs", "adam"):
             raise unknown_name("optimizer", optimizer, ("lbfgs", "adam"))
         check_budget(passes, steps, tolerance)
+        if chunk is not None and chunk < 1:
+            raise RequestError(f"chunk is {chunk}: expected at least 1, or none.")
         self.gan = gan
         self.encoder = encoder
         self.loss = ProjectionLoss(perceptual_weight=0.0) if loss is None else loss
@@ -95,6 +102,7 @@ class Projector:
         self.passes = passes
         self.steps = steps
         self.tolerance = tolerance
+        self.chunk = chunk
 
     def __call__(self, images: Images, mask: Masks | None = None) -> Projection:
         """Projects images; works under `torch.no_grad` and in inference mode, too.
@@ -118,12 +126,17 @@ class Projector:
             target = describe(images, mask, encoder=self.encoder, terms=self.loss)
             self._check_codes(target.codes)
             objective = ProjectionObjective(
-                target, gan=self.gan, encoder=self.encoder, terms=self.loss
+                target,
+                gan=self.gan,
+                encoder=self.encoder,
+                terms=self.loss,
+                chunk=self.chunk,
             )
             with torch.no_grad():
                 minimum = self._minimize(objective, target.codes.flatten(1))
                 w_plus = minimum.points.unflatten(1, target.codes.shape[1:])
-                reconstruction = self.gan.synthesize(w_plus)
+                blocks = w_plus.split(self.chunk or suitable_chunk(images))
+                reconstruction = torch.cat([self.gan.synthesize(b) for b in blocks])
         return Projection(
             w_plus=w_plus,
             images=reconstruction,

@@ -112,6 +112,15 @@ def test_modes_come_back_after_a_failure():
     assert gan.training
 
 
+@pytest.mark.parametrize("chunk", [1, 3, 64])
+def test_chunks_change_rounding_alone(chunk: int):
+    images = toy_images(7)
+    whole = toy_projector(passes=6)(images)
+    parts = toy_projector(passes=6, chunk=chunk)(images)
+    torch.testing.assert_close(parts.loss, whole.loss, atol=1e-5, rtol=1e-3)
+    assert torch.equal(parts.passes, whole.passes)
+
+
 def test_a_pass_is_one_call_of_each_network():
     gan, encoder, perceptual = ToyGan(), ToyEncoder(), ToyPerceptual()
     loss = ProjectionLoss(perceptual, 0.5, 0.25)
@@ -167,6 +176,8 @@ def test_masks_that_make_no_sense_are_refused(mask: Tensor, message: str):
 def test_settings_that_make_no_sense_are_refused():
     with pytest.raises(RequestError, match="passes is 0"):
         toy_projector(passes=0)
+    with pytest.raises(RequestError, match="chunk is 0"):
+        toy_projector(chunk=0)
     init: Any = Projector.__init__
     init = getattr(init, "__wrapped__", init)
     with pytest.raises(RequestError, match="Unknown optimizer 'lbgfs'"):
