@@ -24,6 +24,7 @@ import torchattacks
 from robustgen.attacks.attack import Attack, Rngs
 from robustgen.attacks.checks import require, require_norm
 from robustgen.attacks.logits import LogitsModule, margin
+from robustgen.attacks.passes import logits_of
 from robustgen.threat import Threat
 from robustgen.types import Images, Labels, Logits, LogitsFn, PerSample
 
@@ -113,7 +114,7 @@ def cw(
 
     for constant in constants:
         start, true = images[rows].clamp(EDGE, 1 - EDGE), labels[rows]
-        search = _Search(logits_fn, start, true, confidence)
+        search = _Search(logits_of(logits_fn, rows), start, true, confidence)
         module = LogitsModule(search, images.device)
         attack = _SoundCW(module, constant, steps, learning_rate, start[0].numel())
         nearest = attack(start, true)

@@ -34,8 +34,8 @@ class LogitsModule(nn.Module):
     def __init__(self, logits_fn: LogitsFn, device: torch.device) -> None:
         super().__init__()
         self.anchor = nn.Parameter(torch.zeros((), device=device), requires_grad=False)
-        self._hidden = (logits_fn,)  # a tuple: a module here would be registered
+        self.hidden = (logits_fn,)  # a tuple: a module here would be registered
         self.eval()
 
     def forward(self, images: Images) -> Logits:
-        return self._hidden[0](images)
+        return self.hidden[0](images)

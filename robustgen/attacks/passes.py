@@ -1,13 +1,18 @@
 """Counts the forward and backward passes that each image cost."""
 
+from functools import partial
+from typing import final
+
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from robustgen.attacks.logits import LogitsModule
 from robustgen.errors import RequestError
 from robustgen.types import Images, Logits, LogitsFn
 
 
+@final
 class PassCounter:
     """A classifier that counts; the classifier itself gets no hook.
 
@@ -30,15 +35,26 @@ class PassCounter:
         """Logits of any batch made from the clean images.
 
         A batch as long as the clean one is taken to be in its order. In any other,
-        such as what is left unbroken, or several variants of each, a row counts for
-        the clean image nearest to it in L2.
+        such as several variants of each, a row counts for the clean image nearest to
+        it in L2; where an attack knows better, it says so by `of`.
         """
-        rows = self._rows_per_image(images)
+        if len(images) == len(self._images):
+            return self._logits(images, torch.arange(len(images)))
+        with torch.no_grad():
+            gaps = torch.cdist(images.flatten(1), self._images.flatten(1))
+        return self._logits(images, gaps.argmin(dim=1).cpu())
+
+    def of(self, rows: Int64[Tensor, " some"]) -> LogitsFn:
+        """The same classifier, for batches made from these clean images only."""
+        return partial(self._logits, rows=rows.cpu())
+
+    def _logits(self, images: Images, rows: Int64[Tensor, " some"]) -> Logits:
+        passes = torch.bincount(rows, minlength=len(self._images))
         logits = checked_logits(self._classifier(images), len(images))
-        self.forwards += rows
+        self.forwards += passes
 
         def count(_: Tensor) -> None:
-            self.backwards += rows
+            self.backwards += passes
 
         # A copy: an attack may write into it, and the hook dies with it.
         logits = logits.clone()
@@ -46,14 +62,16 @@ class PassCounter:
             logits.register_hook(count)
         return logits
 
-    def _rows_per_image(self, images: Images) -> Int64[Tensor, " n"]:
-        total = len(self._images)
-        if len(images) == total:
-            return torch.ones(total, dtype=torch.int64)
-        with torch.no_grad():
-            gaps = torch.cdist(images.flatten(1), self._images.flatten(1))
-            owners = gaps.argmin(dim=1)
-        return torch.bincount(owners.cpu(), minlength=total)
+
+def logits_of(logits_fn: LogitsFn, rows: Int64[Tensor, " some"]) -> LogitsFn:
+    """`logits_fn` for a part of the batch, so that passes count for the right images.
+
+    An attack need not call this. Without it, the passes of a part of the batch count
+    for the clean images nearest to it.
+    """
+    if isinstance(logits_fn, LogitsModule):
+        logits_fn = logits_fn.hidden[0]
+    return logits_fn.of(rows) if isinstance(logits_fn, PassCounter) else logits_fn
 
 
 def checked_logits(logits: object, rows: int) -> Tensor:

@@ -1,0 +1,113 @@
+"""The presets that come with robustgen: complete, sourced, and strong enough."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+import yaml
+from attack_models import predictions, rngs
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+
+from robustgen.attacks import (
+    Attack,
+    build_clean,
+    build_cw,
+    build_fgsm,
+    build_pgd,
+    run_attack,
+)
+from robustgen.rngs import rng_for
+from robustgen.schema import parse_number
+from robustgen.threat import Threat
+
+FOLDER = Path(__file__).parents[2] / "attacks"
+NAMES = ["clean", "cw", "fgsm", "pgd"]
+BUILDERS = {
+    "clean": build_clean,
+    "cw": build_cw,
+    "fgsm": build_fgsm,
+    "pgd": build_pgd,
+}
+
+
+def preset(name: str) -> dict[str, Any]:
+    return yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
+
+
+def attack_and_threat(name: str) -> tuple[Attack, Threat]:
+    read = preset(name)
+    settings: dict[str, Any] = {
+        key: parse_number(value) if isinstance(value, str) else value
+        for key, value in read["settings"].items()
+    }
+    threat = Threat(read["norm"], parse_number(read["eps"]))
+    return BUILDERS[read["attack"]](**settings), threat
+
+
+@cache
+def digits() -> tuple[nn.Module, Tensor, Tensor]:
+    """An undefended classifier of real digits, and 60 digits it has not seen."""
+    data: Any = load_digits()
+    images = torch.tensor(data.images / 16, dtype=torch.float32)[:, None]
+    labels = torch.tensor(data.target, dtype=torch.int64)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        model = nn.Sequential(
+            nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)
+        )
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    rng = rng_for(0, "batches")
+    for _ in range(400):
+        rows = torch.randint(1500, (64,), generator=rng)
+        optimizer.zero_grad()
+        F.cross_entropy(model(images[rows]), labels[rows]).backward()
+        optimizer.step()
+    return model, images[1500:1560], labels[1500:1560]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_preset_says_where_each_of_its_numbers_comes_from(name: str):
+    read = preset(name)
+    assert set(read) == {
+        *("name", "about", "attack", "norm", "eps", "tier", "settings", "sources")
+    }
+    assert read["name"] == name
+    assert {"eps", *read["settings"]} <= set(read["sources"])
+    assert all(len(source) > 10 for source in read["sources"].values())
+
+
+def test_the_threats_are_those_of_the_field():
+    assert attack_and_threat("fgsm")[1] == Threat("linf", 8 / 255)
+    assert attack_and_threat("pgd")[1] == Threat("linf", 8 / 255)
+    assert attack_and_threat("cw")[1] == Threat("l2", torch.inf)
+    assert attack_and_threat("clean")[1] == Threat("none", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "eps", "most"),
+    [("fgsm", 64 / 255, 0.3), ("pgd", 40 / 255, 0.2), ("cw", torch.inf, 0.0)],
+)
+def test_a_preset_breaks_an_undefended_classifier(name: str, eps: float, most: float):
+    # At 8x8 a digit has few pixels, so that the linf radius must be larger than 8/255.
+    model, images, labels = digits()
+    assert (predictions(model, images) == labels).float().mean() > 0.9
+    attack, threat = attack_and_threat(name)
+    wider = Threat(threat.norm, eps)
+    outcome = run_attack(attack, model, images, labels, wider, rngs(len(images)))
+    accuracy = (predictions(model, outcome.images) == labels).float().mean()
+    assert float(accuracy) <= most
+    assert outcome.in_threat.all()
+    assert not outcome.failed.any()
+
+
+def test_cw_breaks_from_nearby_and_at_a_known_cost():
+    model, images, labels = digits()
+    attack, threat = attack_and_threat("cw")
+    outcome = run_attack(attack, model, images, labels, threat, rngs(len(images)))
+    assert float(outcome.distance_l2.mean()) < 1.0
+    assert int(outcome.forwards.max()) <= 150
+    assert torch.equal(outcome.forwards, outcome.backwards)
