@@ -42,13 +42,23 @@ from robustgen.views.jitter import JitterSpec
 from robustgen.views.pca import load_pca, pca_codes
 from robustgen.views.stylemix import stylemix_codes
 
-DATASETS: Mapping[str, Callable[[Splits], Dataset]] = MappingProxyType(
-    {
-        "digits": lambda splits: load_digits(),
-        "faces": lambda splits: load_faces(val=splits.val, test=splits.test),
-    }
+
+def _digits(splits: Splits, attribute: str | None) -> Dataset:
+    if attribute is not None:
+        raise RequestError(
+            f"data set 'digits' has no attributes: leave `attribute: {attribute}` out."
+        )
+    return load_digits()
+
+
+def _faces(splits: Splits, attribute: str | None) -> Dataset:
+    return load_faces(splits.val, splits.test, attribute or "smiling")
+
+
+DATASETS: Mapping[str, Callable[[Splits, str | None], Dataset]] = MappingProxyType(
+    {"digits": _digits, "faces": _faces}
 )
-"""Data sets that ship; each is given the sizes of the splits that will be used."""
+"""Data sets that ship: from the sizes of the splits and the attribute to predict."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,11 +89,16 @@ def build_dataset(pair: Pair, splits: Splits, plugins: Sequence[str]) -> Dataset
     """
     asset = pair.dataset
     if isinstance(asset, Factory):
+        if pair.attribute is not None:
+            raise RequestError(
+                f"data set '{asset.label}': a factory makes its own labels; give it "
+                "`args` instead of `attribute`."
+            )
         made = call_factory(asset.factory, asset.args, plugins)
         return _adopted_dataset(made, asset.label)
     if asset not in DATASETS:
         raise unknown_name("dataset", asset, DATASETS)
-    return DATASETS[asset](splits)
+    return DATASETS[asset](splits, pair.attribute)
 
 
 def _adopted_dataset(made: object, name: str) -> Dataset:

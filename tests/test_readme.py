@@ -2,6 +2,7 @@
 
 import re
 import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,8 @@ def test_a_users_own_parts_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         (tmp_path / name).write_text(named_file(name), encoding="utf-8")
     assert len(named_file("my_plugin.py").splitlines()) <= 20
     monkeypatch.chdir(tmp_path)
+    # Another test may have imported a module of this name.
+    monkeypatch.delitem(sys.modules, "my_plugin", raising=False)
     line = re.search(r"^python run_suite.py (my_suite.yaml .+)$", README, re.MULTILINE)
     assert line is not None
     with pytest.raises(SystemExit) as ended:

@@ -114,7 +114,7 @@ def test_a_run_writes_the_files_of_the_contract(whole: Path):
     assert set(frame["n"]) <= {6, 10}
     image = frame[(frame.path == "image") & (frame.split == "test")]
     assert dict(zip(image.attack, image.accuracy, strict=True)) == {
-        "clean": 0.9,
+        "clean": 1.0,
         "pgd": 0.0,
     }
     pictures = sorted(path.name for path in (whole / "pictures").glob("*.png"))
@@ -398,6 +398,18 @@ def test_an_attack_factory_must_give_an_attack(tmp_path: Path, plugin: str):
     suite = write_suite(tmp_path, attacks=[attack])
     with pytest.raises(RequestError, match="expected a callable"):
         run(suite, out=tmp_path / "run", plugins=[plugin])
+
+
+def test_attributes_are_those_of_the_data_set(tmp_path: Path, plugin: str):
+    factory = {"factory": f"{plugin}:dataset"}
+    for pair, message in (
+        ({"attribute": "seven"}, "has no attributes"),
+        ({"dataset": factory, "attribute": "seven"}, "makes its own labels"),
+        ({"dataset": "faces", "attribute": "smilling"}, "Did you mean 'smiling'"),
+    ):
+        suite = write_suite(tmp_path, profiles=with_pair(**pair))
+        with pytest.raises(RequestError, match=message):
+            run(suite, out=tmp_path / "run", plugins=[plugin])
 
 
 def test_no_cuda_is_said(tmp_path: Path):
