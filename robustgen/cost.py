@@ -32,16 +32,16 @@ class UnitCost:
 UNIT_COSTS: Mapping[str, UnitCost] = MappingProxyType(
     {
         "digits": UnitCost(
-            classify=0.0002,
-            attack_pass=0.0007,
+            classify=0.00007,
+            attack_pass=0.0002,
             synthesize=0.0005,
-            project_pass=0.0020,
+            project_pass=0.0022,
         ),
         "faces": UnitCost(
-            classify=0.0003,
-            attack_pass=0.0010,
+            classify=0.00003,
+            attack_pass=0.0001,
             synthesize=0.0006,
-            project_pass=0.0025,
+            project_pass=0.0023,
         ),
     }
 )

@@ -24,8 +24,12 @@ ViewProbabilities: TypeAlias = Float[Tensor, "batch view cls"]
 ViewFamily: TypeAlias = Callable[[StylesPlus, Sequence[int]], ViewCodes]
 """`(w_plus [N, L, D], sample indices) -> codes [N, V, L, D]`."""
 
-ROWS = 256
-"""Images that pass a network at once: keeps activations in the cache of a CPU."""
+ROWS = 32
+"""Images that pass a network at once.
+
+On a CPU, larger blocks need activations of 32 MB and more, which the C library maps and
+unmaps on every use: 256 rows took three times as long as 32.
+"""
 
 
 @dataclass(frozen=True, eq=False)
