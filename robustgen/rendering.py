@@ -111,11 +111,24 @@ def terminal_table(report: Report, *, alpha_from: str = CLEAN) -> str:
     return "\n\n".join(parts)
 
 
-def report_notes(profile: str, tiers: Iterable[str]) -> tuple[str, ...]:
-    """What a reader must know before the numbers of a report."""
+def report_notes(
+    profile: str, tiers: Iterable[str], limit: int | None = None
+) -> tuple[str, ...]:
+    """What a reader must know before the numbers of a report.
+
+    Args:
+        profile: `embedded` or `full`.
+        tiers: What the attacks of the tables knew.
+        limit: Images of each split, if the run was cut to so many.
+    """
     head = PROFILE_NOTES.get(profile, f"Profile {profile}.")
+    cut = (
+        ()
+        if limit is None
+        else (f"A quick look at {limit} images of each split at most (--limit).",)
+    )
     oblivious = (OBLIVIOUS_NOTE,) if "oblivious" in set(tiers) else ()
-    return (head, *oblivious, *READING_NOTES)
+    return (head, *cut, *oblivious, *READING_NOTES)
 
 
 def to_markdown(report: Report) -> str:

@@ -68,7 +68,9 @@ def build_report(
     return Report(
         name=name,
         profile=profile,
-        notes=report_notes(profile, [table.key.tier for table in tables]),
+        notes=report_notes(
+            profile, [table.key.tier for table in tables], manifest.get("limit")
+        ),
         accuracy=accuracy_frame(outcomes, suite=name, profile=profile),
         differences=differences_frame(outcomes, seed=int(suite.get("seed", 0))),
         robustness=robustness_frame(outcomes),

@@ -1,6 +1,7 @@
 """A suite end to end: interruption, batch sizes, user code, and faults."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import torch
 import yaml
 
 from robustgen import runner
+from robustgen.cli import main
 from robustgen.errors import RequestError
 from robustgen.evaluate import evaluate_batch
 from robustgen.runner import run
@@ -224,6 +226,7 @@ def test_seed_and_limit_take_effect(whole: Path, tmp_path: Path):
     ours = tables_of(tmp_path / "run")["digits-digits-clean-test"]
     theirs = tables_of(whole)["digits-digits-clean-test"]
     assert ours.sample.tolist() == theirs.sample[:4].tolist()
+    assert "A quick look at 4 images" in (tmp_path / "run" / "report.md").read_text()
     # Another seed draws other views of the same image.
     np.testing.assert_allclose(
         ours.single["image"], theirs.single["image"][:4], atol=1e-5
@@ -358,19 +361,39 @@ def test_a_users_own_classifier_data_and_attack(tmp_path: Path, plugin: str):
     ],
 )
 def test_faults_of_user_code_are_plain(
-    tmp_path: Path, plugin: str, pair: dict[str, Any], message: str
+    tmp_path: Path,
+    plugin: str,
+    pair: dict[str, Any],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
 ):
     factories = {
         kind: {"factory": f"{plugin}:{name}", "args": args}
         for kind, (name, args) in pair.items()
     }
     suite = write_suite(tmp_path, profiles=with_pair(**factories))
-    with pytest.raises(RequestError, match=message):
-        run(suite, out=tmp_path / "run", plugins=[plugin])
+    assert message_of(
+        capsys, suite, tmp_path / "run", "--plugin", plugin, match=message
+    )
     assert not (tmp_path / "run" / "report.json").exists()
 
 
-def test_damaged_and_foreign_weights_are_refused(tmp_path: Path):
+def message_of(
+    capsys: pytest.CaptureFixture[str], suite: Path, out: Path, *more: str, match: str
+) -> bool:
+    """Whether the command line exits 2 with one plain message that matches."""
+    with pytest.raises(SystemExit) as ended:
+        main(["run", str(suite), "--out", str(out), *more])
+    error = capsys.readouterr().err
+    assert ended.value.code == 2, error
+    assert "Traceback" not in error
+    assert error.count("robustgen: ") == 1
+    return re.search(match, error) is not None
+
+
+def test_damaged_and_foreign_weights_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     (tmp_path / "cut.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")
     (tmp_path / "page.pt").write_text("<html>404</html>")
     faces = Path(runner.__file__).parent / "assets" / "digits"
@@ -384,8 +407,7 @@ def test_damaged_and_foreign_weights_are_refused(tmp_path: Path):
         ("perceptual", wrong, "no perceptual network"),
     ):
         suite = write_suite(tmp_path, profiles=with_pair(**{kind: path}))
-        with pytest.raises(RequestError, match=message):
-            run(suite, out=tmp_path / "run")
+        assert message_of(capsys, suite, tmp_path / "run", match=message), message
 
 
 def test_an_attack_factory_must_give_an_attack(tmp_path: Path, plugin: str):

@@ -1,0 +1,102 @@
+"""The assets that ship are what their cards say."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from robustgen.assets import asset_path
+from robustgen.classifiers.load import load_classifier
+from robustgen.data.dataset import Dataset
+from robustgen.data.digits import load_digits
+from robustgen.data.faces import load_faces
+from robustgen.files import sha256_of
+from robustgen.gan.load import load_encoder, load_gan
+from robustgen.rngs import rng_for
+from robustgen.training.recipe import load_recipe
+from robustgen.views.pca import fit_gan_pca, load_pca
+
+NAMES = ("digits", "faces")
+
+
+def card_of(name: str) -> dict[str, Any]:
+    return yaml.safe_load(asset_path(name, "card.yaml").read_text(encoding="utf-8"))
+
+
+def validation(name: str) -> Dataset:
+    dataset = load_digits() if name == "digits" else load_faces(val=200)
+    return dataset.part("val", 200)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_are_those_of_the_card(name: str):
+    card = card_of(name)
+    folder = asset_path(name, "card.yaml").parent
+    assert set(card["sha256"]) == {p.name for p in folder.glob("*.safetensors")}
+    for file, digest in card["sha256"].items():
+        assert sha256_of(folder / file) == digest
+    recipe = load_recipe(folder / "recipe.yaml")
+    assert recipe.model_dump(mode="json") == card["recipe"]
+    assert card["license"]
+    assert card["wall_seconds"].keys() >= {"autoencoder", "adversarial", "mapping"}
+
+
+def test_all_files_together_are_small():
+    folder = Path(asset_path("faces", "card.yaml")).parents[1]
+    assert sum(p.stat().st_size for p in folder.rglob("*.safetensors")) <= 12_000_000
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_figures_of_the_card_hold(name: str):
+    card, part = card_of(name), validation(name)
+    images, labels = torch.from_numpy(part.images), torch.from_numpy(part.labels)
+    gan, encoder = load_gan(name), load_encoder(name)
+    classifier = load_classifier(name)
+    with torch.no_grad():
+        output = gan.synthesize(encoder(images)).clamp(0, 1)
+        right = (classifier(images).argmax(dim=1) == labels).double().mean()
+        kept = (classifier(output).argmax(dim=1) == labels).double().mean()
+    quality = card["quality"]
+    # 200 images here; the card of faces counts 1,000: three standard errors.
+    assert float(right) == pytest.approx(quality["classifier_accuracy"], abs=0.015)
+    assert float(kept) == pytest.approx(quality["encoder_only_accuracy"], abs=0.02)
+    l1 = float((output - images).abs().mean())
+    assert l1 == pytest.approx(quality["encoder_only_l1"], abs=0.001)
+    assert float(right) >= 0.97
+    assert float(kept) >= 0.97
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_layers_of_the_card_carry_shape_and_color(name: str):
+    """Codes of other images in the fine layers change color, not the coarse picture."""
+    card, gan = card_of(name), load_gan(name)
+    start, stop = card["layers"]["fine"]
+    assert card["layers"]["coarse"] == [0, start]
+    assert stop == gan.num_layers
+    w_plus = load_encoder(name)(torch.from_numpy(validation(name).images))
+    w = gan.map(torch.randn(len(w_plus), gan.z_dim, generator=rng_for(0, "assets")))
+    mixed = w_plus.clone()
+    mixed[:, start:stop] = w[:, None]
+    classifier = load_classifier(name)
+    with torch.no_grad():
+        before = gan.synthesize(w_plus).clamp(0, 1)
+        after = gan.synthesize(mixed).clamp(0, 1)
+        same = classifier(before).argmax(dim=1) == classifier(after).argmax(dim=1)
+    assert float(same.double().mean()) >= 0.97
+    assert float((before - after).abs().mean()) > 0.002
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_mean_and_pca_are_those_of_the_mapping(name: str):
+    gan, stats = load_gan(name), load_pca(asset_path(name, "pca.safetensors"))
+    again = fit_gan_pca(gan, seed=1, samples=20_000)
+    leading = slice(0, 5)
+    torch.testing.assert_close(
+        again.stddev[leading], stats.stddev[leading], rtol=0.05, atol=0
+    )
+    w = gan.map(torch.randn(20_000, gan.z_dim, generator=rng_for(2, "mean")))
+    average = gan.map(w[:1, : gan.z_dim], truncation=0.0)[0]
+    spread = w.std(dim=0).clamp(min=1e-3)
+    assert float(((w.mean(dim=0) - average) / spread).abs().mean()) < 0.05
