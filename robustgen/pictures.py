@@ -84,7 +84,7 @@ def _caption(table: PredictionTable, row: int) -> str:
         for path, probabilities in table.single.items()
     ]
     label = table.class_names[int(table.label[row])]
-    return f"{table.key.attack}: {label}; " + ", ".join(said)
+    return f"{table.key.attack}: {label}; {', '.join(said)}."
 
 
 def _panel(pixels: np.ndarray) -> np.ndarray:

@@ -81,5 +81,7 @@ def test_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_every_link_to_a_file_leads_somewhere():
     targets = re.findall(r"\]\((?!http)([^)]+)\)", README)
     assert targets
-    for target in targets:
+    scripts = re.findall(r"python (benchmarks/\w+\.py)", README)
+    assert len(set(scripts)) == 3
+    for target in (*targets, *scripts):
         assert (ROOT / target).exists(), target
