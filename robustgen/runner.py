@@ -222,7 +222,8 @@ def _evaluate(
 ) -> PredictionTable:
     """The table of one split: finished batches are read, the others computed."""
     count = len(part.index)
-    done = store.finished(count)
+    pictured = split == "test"
+    done = store.finished(count, pictured=pictured)
     progress.start(stage, count)
     row = 0
     while row < count:
@@ -232,7 +233,7 @@ def _evaluate(
             following = min((start for start in done if start > row), default=count)
             size = min(batch_size, following - row)
             batch = evaluate_batch(subject, part.rows(slice(row, row + size)), split)
-            shown = SHOWN if split == "test" and row == 0 else 0
+            shown = SHOWN if pictured and row == 0 else 0
             store.save(row, batch, shown)
             done[row] = batch.table
         progress.advance(size)

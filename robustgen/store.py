@@ -5,6 +5,8 @@ depend on. A file is whole or absent; one that cannot be read is computed again.
 """
 
 import re
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,11 +28,15 @@ class BatchStore:
 
     folder: Path
 
-    def finished(self, count: int) -> dict[int, PredictionTable]:
+    def finished(self, count: int, *, pictured: bool) -> dict[int, PredictionTable]:
         """Readable batches that together start at row 0 or later, by first row.
 
         Files that overlap one already taken, or that reach beyond `count` rows, are
         left out; damaged ones are removed.
+
+        Args:
+            count: Rows of the split.
+            pictured: Whether the first batch counts only with its pictures.
         """
         taken: dict[int, PredictionTable] = {}
         end = 0
@@ -40,6 +46,9 @@ class BatchStore:
                 continue
             start, stop = int(match[1]), int(match[2])
             if start < end or stop > count:
+                continue
+            if start == 0 and pictured and not self.pictures():
+                path.unlink()
                 continue
             try:
                 table = load_table(path)
@@ -67,8 +76,11 @@ class BatchStore:
         save_table(batch.table, self.folder / f"{name}.npz")
 
     def pictures(self) -> dict[str, np.ndarray]:
-        """Arrays of the first batch's pictures; empty where there are none."""
+        """Arrays of the first batch's pictures; empty where there are none to read."""
         for path in sorted(self.folder.glob("000000-*.pictures")):
-            with path.open("rb") as stream, np.load(stream) as data:
-                return {name: data[name] for name in data.files}
+            try:
+                with path.open("rb") as stream, np.load(stream) as data:
+                    return {name: data[name] for name in data.files}
+            except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
+                path.unlink()
         return {}

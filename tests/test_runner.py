@@ -193,6 +193,24 @@ def test_a_damaged_batch_is_computed_again(whole: Path, tmp_path: Path, damage: 
     assert_same_tables(whole, out)
 
 
+@pytest.mark.parametrize("damage", ["cut", "flip", "empty", "remove"])
+def test_damaged_pictures_are_made_again(whole: Path, tmp_path: Path, damage: str):
+    suite = write_suite(tmp_path)
+    out = tmp_path / "run"
+    run(suite, out=out, batch_size=4)
+    victim = sorted(out.glob("batches/*/*.pictures"))[0]
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    if damage == "remove":
+        victim.unlink()
+    else:
+        victim.write_bytes({"cut": content[:200], "empty": b""}.get(damage, content))
+    run(suite, out=out, batch_size=4)
+    assert_same_tables(whole, out)
+    for picture in (whole / "pictures").iterdir():
+        assert (out / "pictures" / picture.name).read_bytes() == picture.read_bytes()
+
+
 def test_fresh_starts_over(whole: Path, tmp_path: Path):
     out = tmp_path / "run"
     run(write_suite(tmp_path), out=out, batch_size=4)
