@@ -2,13 +2,13 @@
 
 import hashlib
 import inspect
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from torch import nn
 
 from robustgen.data.dataset import Dataset
+from robustgen.files import sha256_of
 
 _CODE = (
     "attacks",
@@ -59,7 +59,7 @@ def of_source(thing: object) -> str:
         return "built in"
     if path is None or not Path(path).is_file():
         return "no file"
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return sha256_of(Path(path))
 
 
 def of_dataset(dataset: Dataset) -> str:
@@ -71,11 +71,6 @@ def of_dataset(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
-def of_files(paths: Sequence[Path]) -> str:
-    """Fingerprint of some files' contents, in order."""
-    return of_texts(*(hashlib.sha256(p.read_bytes()).hexdigest() for p in paths))
-
-
 def of_code() -> str:
     """Fingerprint of the code that makes predictions."""
     package = Path(__file__).parent
@@ -83,4 +78,4 @@ def of_code() -> str:
     for part in _CODE:
         path = package / part
         files += sorted(path.rglob("*.py")) if path.is_dir() else [path]
-    return of_files(files)
+    return of_texts(*(sha256_of(file) for file in files))

@@ -1,16 +1,19 @@
 """`rg.run`: a suite to tables, pictures and a report."""
 
 import datetime
+import itertools
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from robustgen import fingerprints, provenance
+from robustgen.attacks import Attack
 from robustgen.catalog import (
     Models,
     build_attack,
@@ -91,29 +94,40 @@ def run(
 
     started, began = datetime.datetime.now(datetime.UTC), time.monotonic()
     told = progress or Silent()
-    pairs = _Pairs(where, plugins)
+    code_sha256 = fingerprints.of_code()
+    assets_sha256: dict[str, str] = {}
     strips: list[dict[str, Any]] = []
     written: set[str] = set()
-    for case in cases:
-        dataset, models = pairs.of(case)
-        subject = _subject(case, dataset, models, where, plugins)
-        for split in SPLITS:
-            part = dataset.part(split, getattr(case.splits, split))
-            address = _address(case, part, models, plugins)
-            store = BatchStore(batches / f"{case.name}-{split}-{address[:16]}")
-            table = _evaluate(
-                subject, part, split, store, batch_size, told, f"{case.name} {split}"
-            )
-            save_table(table, tables / f"{case.name}-{split}.npz")
-            written.add(f"{case.name}-{split}.npz")
-            if split == "test":
-                strips += write_pictures(
-                    folder / "pictures",
-                    case.name,
-                    table,
-                    part.images[:SHOWN],
-                    store.pictures(),
+    # Cases of a pair are adjacent, so one pair at a time is in memory.
+    for pair, group in itertools.groupby(cases, key=lambda case: case.pair):
+        of_pair = tuple(group)
+        loaded = _load_pair(of_pair[0], where, plugins)
+        assets_sha256 |= provenance.asset_hashes(pair)
+        for case in of_pair:
+            subject = _subject(case, loaded, where, plugins)
+            for split, part in loaded.parts.items():
+                name = f"{case.name}-{split}"
+                address = _address(case, split, loaded, subject.attack, code_sha256)
+                store = BatchStore(batches / f"{name}-{address[:16]}")
+                table = _evaluate(
+                    subject,
+                    part,
+                    split,
+                    store,
+                    batch_size,
+                    told,
+                    f"{case.name} {split}",
                 )
+                save_table(table, tables / f"{name}.npz")
+                written.add(f"{name}.npz")
+                if split == "test":
+                    strips += write_pictures(
+                        folder / "pictures",
+                        case.name,
+                        table,
+                        part.images[:SHOWN],
+                        store.pictures(),
+                    )
     for stale in tables.glob("*.npz"):
         # Tables of cases that the suite no longer has would enter the report.
         if stale.name not in written:
@@ -125,8 +139,8 @@ def run(
         "profile_message": choice.message,
         "seeds": {"suite": asked.seed},
         "versions": provenance.versions(),
-        "assets_sha256": pairs.hashes,
-        "code_sha256": fingerprints.of_code(),
+        "assets_sha256": assets_sha256,
+        "code_sha256": code_sha256,
         "git_commit": provenance.git_commit(),
         "machine": provenance.machine(where),
         "batch_size": batch_size,
@@ -139,23 +153,33 @@ def run(
     return rebuild_report(folder)
 
 
-class _Pairs:
-    """Data set and models of the last pair asked for: cases of a pair are adjacent."""
+@dataclass(frozen=True, eq=False)
+class _LoadedPair:
+    """What all cases of a pair share, and the fingerprints of it."""
 
-    def __init__(self, device: torch.device, plugins: Sequence[str]):
-        self._device = device
-        self._plugins = plugins
-        self._last: tuple[Case, Dataset, Models] | None = None
-        self.hashes: dict[str, str] = {}
+    dataset: Dataset
+    models: Models
+    parts: Mapping[str, Dataset]
+    parts_sha256: Mapping[str, str]
+    networks_sha256: tuple[str, ...]
 
-    def of(self, case: Case) -> tuple[Dataset, Models]:
-        last = self._last
-        if last is None or last[0].pair != case.pair:
-            dataset = build_dataset(case.pair, case.splits, self._plugins)
-            models = build_models(case.pair, dataset, self._device, self._plugins)
-            self.hashes |= provenance.asset_hashes(case.pair)
-            self._last = last = (case, dataset, models)
-        return last[1], last[2]
+
+def _load_pair(case: Case, device: torch.device, plugins: Sequence[str]) -> _LoadedPair:
+    dataset = build_dataset(case.pair, case.splits, plugins)
+    models = build_models(case.pair, dataset, device, plugins)
+    parts = {
+        split: dataset.part(split, getattr(case.splits, split)) for split in SPLITS
+    }
+    networks = (models.classifier, models.gan, models.encoder, models.perceptual)
+    return _LoadedPair(
+        dataset=dataset,
+        models=models,
+        parts=parts,
+        parts_sha256={
+            split: fingerprints.of_dataset(part) for split, part in parts.items()
+        },
+        networks_sha256=tuple(fingerprints.of_module(n) for n in networks),
+    )
 
 
 def _device(name: str) -> torch.device:
@@ -167,11 +191,7 @@ def _device(name: str) -> torch.device:
 
 
 def _subject(
-    case: Case,
-    dataset: Dataset,
-    models: Models,
-    device: torch.device,
-    plugins: Sequence[str],
+    case: Case, loaded: _LoadedPair, device: torch.device, plugins: Sequence[str]
 ) -> Subject:
     attack, threat = build_attack(case.attack, plugins)
     return Subject(
@@ -179,14 +199,16 @@ def _subject(
         attack_name=case.attack.name,
         tier=case.attack.tier,
         threat=threat,
-        defense=build_defense(case, dataset, models),
+        defense=build_defense(case, loaded.dataset, loaded.models),
         classifier_name=asset_label(case.pair.classifier),
         seed=case.seed,
         device=device,
     )
 
 
-def _address(case: Case, part: Dataset, models: Models, plugins: Sequence[str]) -> str:
+def _address(
+    case: Case, split: str, loaded: _LoadedPair, attack: Attack, code_sha256: str
+) -> str:
     """Fingerprint of everything that the predictions of a split depend on."""
     config = {
         "seed": case.seed,
@@ -196,17 +218,16 @@ def _address(case: Case, part: Dataset, models: Models, plugins: Sequence[str]) 
         "projection": case.projection.model_dump(mode="json"),
         "views": case.views.model_dump(mode="json"),
         "jitter": case.jitter.model_dump(mode="json"),
-        "flip": part.flip,
-        "card": dict(models.card),
+        "flip": loaded.dataset.flip,
+        "card": dict(loaded.models.card),
     }
-    networks = (models.classifier, models.gan, models.encoder, models.perceptual)
-    code = [fingerprints.of_code()]
+    code = [code_sha256]
     if case.attack.attack == "factory":
-        code.append(fingerprints.of_source(build_attack(case.attack, plugins)[0]))
+        code.append(fingerprints.of_source(attack))
     return fingerprints.of_texts(
         json.dumps(config, sort_keys=True),
-        fingerprints.of_dataset(part),
-        *(fingerprints.of_module(network) for network in networks),
+        loaded.parts_sha256[split],
+        *loaded.networks_sha256,
         *code,
     )
 

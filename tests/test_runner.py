@@ -176,19 +176,23 @@ def test_a_killed_run_gives_the_same_tables(whole: Path, tmp_path: Path):
     assert_same_tables(whole, out)
 
 
+def spoil(victim: Path, damage: str) -> None:
+    """Cuts a file, flips bits of a byte, empties it, or removes it."""
+    content = bytearray(victim.read_bytes())
+    if damage == "remove":
+        victim.unlink()
+        return
+    if damage == "flip":
+        content[len(content) // 2] ^= 0xFF
+    victim.write_bytes({"cut": content[:200], "empty": b""}.get(damage, content))
+
+
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "remove"])
 def test_a_damaged_batch_is_computed_again(whole: Path, tmp_path: Path, damage: str):
     suite = write_suite(tmp_path)
     out = tmp_path / "run"
     run(suite, out=out, batch_size=4)
-    victim = sorted(out.glob("batches/*/*.npz"))[3]
-    content = bytearray(victim.read_bytes())
-    if damage == "remove":
-        victim.unlink()
-    else:
-        if damage == "flip":
-            content[len(content) // 2] ^= 0xFF
-        victim.write_bytes({"cut": content[:200], "empty": b""}.get(damage, content))
+    spoil(sorted(out.glob("batches/*/*.npz"))[3], damage)
     run(suite, out=out, batch_size=4)
     assert_same_tables(whole, out)
 
@@ -198,13 +202,7 @@ def test_damaged_pictures_are_made_again(whole: Path, tmp_path: Path, damage: st
     suite = write_suite(tmp_path)
     out = tmp_path / "run"
     run(suite, out=out, batch_size=4)
-    victim = sorted(out.glob("batches/*/*.pictures"))[0]
-    content = bytearray(victim.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    if damage == "remove":
-        victim.unlink()
-    else:
-        victim.write_bytes({"cut": content[:200], "empty": b""}.get(damage, content))
+    spoil(sorted(out.glob("batches/*/*.pictures"))[0], damage)
     run(suite, out=out, batch_size=4)
     assert_same_tables(whole, out)
     for picture in (whole / "pictures").iterdir():

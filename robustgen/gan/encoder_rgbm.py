@@ -80,7 +80,17 @@ def load_encoder_rgbm(path: Path) -> EncoderRgbm:
     Raises:
         RequestError: the file is missing, damaged, or holds something else.
     """
-    state = tensor_entries(_state_dict(read_checkpoint(path).content))
+    return encoder_rgbm_from_content(read_checkpoint(path).content, path)
+
+
+def encoder_rgbm_from_content(content: object, path: Path) -> EncoderRgbm:
+    """The encoder that a checkpoint's content is; see `load_encoder_rgbm`.
+
+    Args:
+        content: What the file holds.
+        path: The file, to name in a message.
+    """
+    state = tensor_entries(_state_dict(content))
     if _HEAD not in state:
         raise RequestError(f"{path}: no RGB+mask encoder: it has no tensor '{_HEAD}'.")
     rows = state[_HEAD].shape[0]

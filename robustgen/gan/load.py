@@ -18,7 +18,7 @@ from robustgen.checkpoints import (
 )
 from robustgen.errors import RequestError
 from robustgen.gan.encoder import EncoderConfig, SplitEncoder
-from robustgen.gan.encoder_rgbm import is_encoder_rgbm, load_encoder_rgbm
+from robustgen.gan.encoder_rgbm import encoder_rgbm_from_content, is_encoder_rgbm
 from robustgen.gan.formats import (
     from_nvidia,
     from_rosinality,
@@ -120,7 +120,7 @@ def load_encoder(path_or_name: str | Path) -> nn.Module:
         load_weights(encoder, state, path)
         return encoder.eval().requires_grad_(False)
     if is_encoder_rgbm(state):
-        return load_encoder_rgbm(path)
+        return encoder_rgbm_from_content(state, path)
     shown = ", ".join(f"'{key}'" for key in list(state)[:3])
     raise RequestError(
         f"{path}: no encoder that robustgen knows (its tensors begin with "

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from robustgen.checkpoints import read_checkpoint
 from robustgen.files import whole_file
 from robustgen.gan.encoder import EncoderConfig, SplitEncoder
 from robustgen.gan.stylegan2 import GanConfig, StyleGAN2
@@ -149,7 +150,7 @@ def _resume(
     """Fills the modules; returns the step to go on with and the seconds spent."""
     if not path.exists():
         return 0, 0.0
-    saved = torch.load(path, weights_only=True, map_location="cpu")
+    saved = read_checkpoint(path).content
     for module, state in zip(modules, saved["states"], strict=True):
         module.load_state_dict(state)
     return int(saved["step"]), float(saved["seconds"])

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from robustgen.documents import read_document
 from robustgen.errors import RequestError
 
 
@@ -130,14 +130,9 @@ def load_recipe(path: Path) -> Recipe:
         RequestError: the file is missing, no YAML, or has unknown or wrong entries,
             all of which the message lists.
     """
+    data = read_document(path).data
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise RequestError(f"{path}: cannot be read ({error.strerror}).") from error
-    try:
-        return Recipe.model_validate(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise RequestError(f"{path}: not YAML ({error}).") from error
+        return Recipe.model_validate(data)
     except ValidationError as error:
         faults = "\n".join(
             f"{path}: {'.'.join(str(p) for p in e['loc'])}: {e['msg']}"

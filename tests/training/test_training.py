@@ -216,6 +216,9 @@ def test_recipes_are_checked(tmp_path: Path):
     assert "generator.coarse_dimm: Extra inputs are not permitted" in message
     with pytest.raises(RequestError, match="cannot be read"):
         load_recipe(tmp_path / "none.yaml")
+    path.write_bytes(b"name: \xff")
+    with pytest.raises(RequestError, match="UTF-8"):
+        load_recipe(path)
     with pytest.raises(RequestError, match=r"'facs'.*'faces'"):
         find_recipe("facs")
     assert find_recipe("faces").name == "recipe.yaml"
