@@ -30,6 +30,7 @@ ROWS: tuple[tuple[int, str, str], ...] = (
     (0, GROUND, "documents"),
     (0, GROUND, "schema"),
     (0, GROUND, "assets"),
+    (1, GROUND, "domain"),
     (1, GROUND, "plugins"),
     (1, GROUND, "threat"),
     (1, GROUND, "table"),
