@@ -38,6 +38,14 @@ SMILE_POWER = 0.55
 ATTRIBUTES = ("smiling", "mouth_open", "long_hair", "light_hair", "raised_brows")
 """Exact binary labels of every face, in the order of `attributes`."""
 
+HAIR_COLORS = ("black", "brown", "light brown", "blond", "red", "grey")
+"""Classes of the label `hair`."""
+
+LABELS = (*ATTRIBUTES, "hair")
+"""What a face may be labeled by."""
+
+DEFAULT_LABEL = "smiling"
+
 _SKIN_DARK = np.array([0.36, 0.22, 0.15])
 _SKIN_LIGHT = np.array([0.97, 0.80, 0.69])
 _HAIR = np.array(
@@ -133,6 +141,12 @@ class FaceParameters:
             self.brow_raise > 0,
         ]
         return np.stack(columns, axis=1).astype(np.int64)
+
+    def labels(self, attribute: str) -> Int64[np.ndarray, " n"]:
+        """Exact classes by one of `LABELS`, in the order of `class_names`."""
+        if attribute == "hair":
+            return self.hair_kind.astype(np.int64)
+        return self.attributes[:, ATTRIBUTES.index(attribute)]
 
 
 def _draw_one(rng: np.random.Generator) -> dict[str, np.ndarray | float]:
@@ -334,7 +348,7 @@ def _render(faces: FaceParameters, rows: slice, resolution: int) -> np.ndarray:
     return np.clip(small, 0, 1)
 
 
-def load_faces(val: int = 0, test: int = 0, attribute: str = "smiling") -> Dataset:
+def load_faces(val: int = 0, test: int = 0, attribute: str = DEFAULT_LABEL) -> Dataset:
     """Rendered faces of 32 px, labeled smiling or not, or by another attribute.
 
     The streams `train` (which only training draws from), `val` and `test` share no
@@ -343,16 +357,13 @@ def load_faces(val: int = 0, test: int = 0, attribute: str = "smiling") -> Datas
     Args:
         val: Images of the validation split.
         test: Images of the test split.
-        attribute: The label, one of `ATTRIBUTES`. The classifier that ships knows
-            `smiling` only.
+        attribute: The label, one of `LABELS`.
 
     Raises:
         RequestError: no image was asked for, or the attribute is unknown.
     """
-    if attribute not in ATTRIBUTES:
-        raise unknown_name("attribute of data set 'faces'", attribute, ATTRIBUTES)
-    column = ATTRIBUTES.index(attribute)
-    words = attribute.replace("_", " ")
+    if attribute not in LABELS:
+        raise unknown_name("attribute of data set 'faces'", attribute, LABELS)
     sizes = [("val", val, 1_000_000), ("test", test, 2_000_000)]
     parts = [size for size in sizes if size[1]]
     if not parts:
@@ -364,11 +375,19 @@ def load_faces(val: int = 0, test: int = 0, attribute: str = "smiling") -> Datas
     return Dataset(
         name="faces",
         images=np.concatenate([render_faces(f) for f in faces]),
-        labels=np.concatenate([f.attributes[:, column] for f in faces]),
+        labels=np.concatenate([f.labels(attribute) for f in faces]),
         split=np.repeat([name for name, _, _ in parts], [n for _, n, _ in parts]),
         index=np.concatenate(
             [np.arange(count, dtype=np.int64) + first for _, count, first in parts]
         ),
-        class_names=(f"not {words}", words),
+        class_names=class_names(attribute),
         flip=True,
     )
+
+
+def class_names(attribute: str) -> tuple[str, ...]:
+    """Names of the classes of one of `LABELS`."""
+    if attribute == "hair":
+        return HAIR_COLORS
+    words = attribute.replace("_", " ")
+    return f"not {words}", words

@@ -9,12 +9,14 @@ import torch.nn.functional as F
 
 from robustgen.classifiers.cnn import SmallCNN
 from robustgen.training.images import TrainingImages
-from robustgen.training.recipe import Recipe
+from robustgen.training.recipe import ClassifierOnly
 
 log = logging.getLogger(__name__)
 
 
-def train_classifier(data: TrainingImages, recipe: Recipe, classes: int) -> SmallCNN:
+def train_classifier(
+    data: TrainingImages, recipe: ClassifierOnly, classes: int
+) -> SmallCNN:
     """Cross-entropy on augmented training images: Adam with decoupled decay, cosine."""
     stage = recipe.classifier
     pixels = data.images.float() / 255

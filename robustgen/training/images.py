@@ -9,9 +9,14 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from robustgen.data.digits import load_digits
-from robustgen.data.faces import POPULATION_SEED, draw_faces, render_faces
+from robustgen.data.faces import (
+    DEFAULT_LABEL,
+    POPULATION_SEED,
+    draw_faces,
+    render_faces,
+)
 from robustgen.rngs import rng_for
-from robustgen.training.recipe import AugmentationRecipe, Recipe
+from robustgen.training.recipe import AugmentationRecipe, ClassifierOnly
 from robustgen.types import Images, Labels
 
 
@@ -43,14 +48,15 @@ class TrainingImages:
         return augment(images, augmentation, rng), self.labels[rows]
 
 
-def load_training_images(recipe: Recipe) -> TrainingImages:
+def load_training_images(recipe: ClassifierOnly) -> TrainingImages:
     """The train split that a recipe names, labels included."""
     if recipe.dataset == "digits":
         part = load_digits().part("train")
         images, labels = part.images, part.labels
     else:
         faces = draw_faces(POPULATION_SEED, "train", range(recipe.images))
-        images, labels = render_faces(faces), faces.attributes[:, 0]
+        images = render_faces(faces)
+        labels = faces.labels(recipe.attribute or DEFAULT_LABEL)
     pixels = np.round(images[: recipe.images] * 255).astype(np.uint8)
     return TrainingImages(
         torch.from_numpy(pixels), torch.from_numpy(labels[: recipe.images].copy())

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from robustgen.data.faces import LABELS
 from robustgen.documents import read_document
-from robustgen.errors import RequestError
+from robustgen.errors import RequestError, suggestion
 
 
 class _Model(BaseModel):
@@ -106,33 +107,52 @@ class PerceptualRecipe(_Model):
     widths: tuple[int, int, int] = (16, 32, 48)
 
 
-class Recipe(_Model):
-    """One family of assets."""
+class ClassifierOnly(_Model):
+    """A classifier alone, for a data set whose generator is there already."""
 
     name: str
     about: str
     dataset: Literal["digits", "faces"]
+    attribute: str | None = Field(
+        default=None, description="What faces are labeled by; smiling by default."
+    )
     images: int = Field(description="Training images; all where the data has fewer.")
     seed: int
-    generator: GeneratorRecipe
     augmentation: AugmentationRecipe
+    classifier: ClassifierRecipe
+
+    @model_validator(mode="after")
+    def _known_attribute(self) -> "ClassifierOnly":
+        known = LABELS if self.dataset == "faces" else ()
+        if self.attribute is not None and self.attribute not in known:
+            raise ValueError(
+                f"attribute: data set '{self.dataset}' has no '{self.attribute}'. "
+                f"{suggestion(self.attribute, known)}"
+            )
+        return self
+
+
+class Recipe(ClassifierOnly):
+    """One family of assets: generator, encoder, classifier, perceptual network."""
+
+    generator: GeneratorRecipe
     autoencoder: AutoencoderRecipe
     adversarial: AdversarialRecipe
     mapping: MappingRecipe
-    classifier: ClassifierRecipe
     perceptual: PerceptualRecipe
 
 
-def load_recipe(path: Path) -> Recipe:
-    """Reads a recipe.
+def load_recipe(path: Path) -> Recipe | ClassifierOnly:
+    """Reads a recipe; one without `generator` trains a classifier alone.
 
     Raises:
         RequestError: the file is missing, no YAML, or has unknown or wrong entries,
             all of which the message lists.
     """
     data = read_document(path).data
+    model = Recipe if "generator" in data else ClassifierOnly
     try:
-        return Recipe.model_validate(data)
+        return model.model_validate(data)
     except ValidationError as error:
         faults = "\n".join(
             f"{path}: {'.'.join(str(p) for p in e['loc'])}: {e['msg']}"

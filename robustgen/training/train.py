@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -9,8 +10,9 @@ import yaml
 
 from robustgen.assets import asset_path
 from robustgen.classifiers.load import save_classifier
+from robustgen.data.dataset import Dataset
 from robustgen.data.digits import load_digits
-from robustgen.data.faces import load_faces
+from robustgen.data.faces import DEFAULT_LABEL, load_faces
 from robustgen.errors import RequestError
 from robustgen.files import sha256_of, write_text
 from robustgen.gan.load import save_encoder, save_gan
@@ -24,8 +26,8 @@ from robustgen.training.classifier import train_classifier
 from robustgen.training.images import load_training_images
 from robustgen.training.mapping import fit_mapping
 from robustgen.training.perceptual import train_perceptual
-from robustgen.training.quality import measure
-from robustgen.training.recipe import Recipe, load_recipe
+from robustgen.training.quality import accuracy, measure
+from robustgen.training.recipe import ClassifierOnly, Recipe, load_recipe
 from robustgen.views.pca import fit_gan_pca, save_pca
 
 LICENSES = {
@@ -55,7 +57,7 @@ def find_recipe(recipe: str | Path) -> Path:
 
 
 def train(recipe: str | Path, out: Path, seed: int | None = None) -> Path:
-    """Trains generator, encoder, classifier and perceptual network of a recipe.
+    """Trains what a recipe asks for: a whole family of assets, or a classifier alone.
 
     Checkpoints lie in `out/checkpoints`; the same call goes on from them. Runs on the
     CPU, on as many threads as torch uses.
@@ -75,10 +77,12 @@ def train(recipe: str | Path, out: Path, seed: int | None = None) -> Path:
     plan = load_recipe(find_recipe(recipe))
     if seed is not None:
         plan = plan.model_copy(update={"seed": seed})
-    checkpoints = out / "checkpoints"
-    _claim(checkpoints, plan)
     # Layers draw their first weights from the global generator before we redraw them.
     with torch.random.fork_rng(devices=[]):
+        if not isinstance(plan, Recipe):
+            return _train_classifier_only(plan, out)
+        checkpoints = out / "checkpoints"
+        _claim(checkpoints, plan)
         return _train(plan, out, checkpoints)
 
 
@@ -97,8 +101,7 @@ def _claim(checkpoints: Path, plan: Recipe) -> None:
 
 
 def _train(plan: Recipe, out: Path, checkpoints: Path) -> Path:
-    data = load_training_images(plan)
-    dataset = load_digits() if plan.dataset == "digits" else load_faces(val=1000)
+    data, dataset = load_training_images(plan), _validation(plan)
     model = build_autoencoder(plan)
     seconds = {
         "autoencoder": train_first_stage(model, data, plan, checkpoints),
@@ -122,13 +125,12 @@ def _train(plan: Recipe, out: Path, checkpoints: Path) -> Path:
     save_perceptual(perceptual, out / "perceptual.safetensors")
     save_pca(pca, out / "pca.safetensors")
 
-    validation = dataset.part("val")
     figures = measure(
         gan,
         encoder,
         classifier,
-        torch.from_numpy(validation.images),
-        torch.from_numpy(validation.labels),
+        torch.from_numpy(dataset.images),
+        torch.from_numpy(dataset.labels),
         plan.generator.coarse_layers,
     )
     figures["mapping_sliced_wasserstein"] = distance
@@ -154,12 +156,49 @@ def _train(plan: Recipe, out: Path, checkpoints: Path) -> Path:
         "wall_seconds": {k: round(v) for k, v in seconds.items()},
         "threads": torch.get_num_threads(),
         "quality": {
-            "images": f"{len(validation.images)} of the validation split",
+            "images": f"{len(dataset.images)} of the validation split",
             **{k: round(v, 4) for k, v in figures.items()},
         },
         "sha256": {p.name: sha256_of(p) for p in sorted(out.glob("*.safetensors"))},
     }
+    return _write_card(card, out)
+
+
+def _train_classifier_only(plan: ClassifierOnly, out: Path) -> Path:
+    data, dataset = load_training_images(plan), _validation(plan)
+    began = time.monotonic()
+    classifier = train_classifier(data, plan, len(dataset.class_names))
+    seconds = time.monotonic() - began
+    save_classifier(classifier, out / "classifier.safetensors")
+    share = accuracy(
+        classifier, torch.from_numpy(dataset.images), torch.from_numpy(dataset.labels)
+    )
+    card = {
+        "name": plan.name,
+        "about": plan.about,
+        "license": LICENSES[plan.dataset],
+        "classes": list(dataset.class_names),
+        "parameters": {"classifier": sum(p.numel() for p in classifier.parameters())},
+        "recipe": plan.model_dump(mode="json"),
+        "wall_seconds": {"classifier": round(seconds)},
+        "threads": torch.get_num_threads(),
+        "quality": {
+            "images": f"{len(dataset.images)} of the validation split",
+            "classifier_accuracy": round(share, 4),
+        },
+        "sha256": {"classifier.safetensors": sha256_of(out / "classifier.safetensors")},
+    }
+    return _write_card(card, out)
+
+
+def _validation(plan: ClassifierOnly) -> Dataset:
+    if plan.dataset == "digits":
+        return load_digits().part("val")
+    return load_faces(val=1000, attribute=plan.attribute or DEFAULT_LABEL)
+
+
+def _write_card(card: Mapping[str, object], out: Path) -> Path:
     path = out / "card.yaml"
-    write_text(path, yaml.safe_dump(card, sort_keys=False, allow_unicode=True))
+    write_text(path, yaml.safe_dump(dict(card), sort_keys=False, allow_unicode=True))
     log.info("wrote %s", path)
     return path

@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 
+from robustgen.classifiers.load import load_classifier
 from robustgen.errors import RequestError
 from robustgen.files import sha256_of
 from robustgen.gan.load import load_encoder, load_gan
@@ -138,7 +139,8 @@ def test_a_batch_belongs_to_its_step(recipe: Path):
 
 
 def test_fine_code_cannot_reach_coarse_layers(recipe: Path):
-    plan: Recipe = load_recipe(recipe)
+    plan = load_recipe(recipe)
+    assert isinstance(plan, Recipe)
     model = build_autoencoder(plan)
     w = torch.randn(2, 8, generator=rng_for(0, "w"))
     w_plus = w[:, None].repeat(1, 8, 1)
@@ -222,3 +224,52 @@ def test_recipes_are_checked(tmp_path: Path):
     with pytest.raises(RequestError, match=r"'facs'.*'faces'"):
         find_recipe("facs")
     assert find_recipe("faces").name == "recipe.yaml"
+
+
+CLASSIFIER = """
+name: tiny_hair
+about: Hair colors.
+dataset: faces
+attribute: hair
+images: 64
+seed: 5
+augmentation: {flip: true}
+classifier: {steps: 2, batch: 8, widths: [4, 4, 4]}
+"""
+
+
+def test_a_recipe_without_generator_trains_a_classifier_alone(tmp_path: Path):
+    path = tmp_path / "hair.yaml"
+    path.write_text(CLASSIFIER)
+    card = yaml.safe_load(train(path, tmp_path / "out").read_text())
+    assert card["classes"] == ["black", "brown", "light brown", "blond", "red", "grey"]
+    weights = tmp_path / "out" / "classifier.safetensors"
+    assert card["sha256"] == {weights.name: sha256_of(weights)}
+    assert load_classifier(weights)(torch.rand(2, 3, 32, 32)).shape == (2, 6)
+    again = train(path, tmp_path / "again").parent / weights.name
+    assert sha256_of(again) == sha256_of(weights)
+    # Images do not depend on the label; labels are those of the renderer.
+    plan = load_recipe(path)
+    hair = load_training_images(plan)
+    smile = load_training_images(plan.model_copy(update={"attribute": None}))
+    assert torch.equal(hair.images, smile.images)
+    assert set(hair.labels.tolist()) == set(range(6))
+    assert set(smile.labels.tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ("attribute: hare", "data set 'faces' has no 'hare'. Did you mean 'hair'?"),
+        ("dataset: digits\nattribute: hair", "data set 'digits' has no 'hair'."),
+    ],
+)
+def test_an_unknown_attribute_is_refused(tmp_path: Path, changed: str, message: str):
+    path = tmp_path / "hair.yaml"
+    text = CLASSIFIER.replace("attribute: hair", changed)
+    if "digits" in changed:
+        text = text.replace("dataset: faces\n", "")
+    path.write_text(text)
+    with pytest.raises(RequestError) as caught:
+        load_recipe(path)
+    assert message in str(caught.value)
