@@ -7,7 +7,21 @@ KINDS = ("dataset", "classifier", "generator", "encoder", "perceptual")
 """What a pair of a suite is made of."""
 
 EMBEDDED: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {kind: ("digits", "faces") for kind in KINDS}
+    {
+        "dataset": ("digits", "faces"),
+        "classifier": (
+            "digits",
+            "faces",
+            "faces_hair",
+            "faces_light_hair",
+            "faces_long_hair",
+            "faces_mouth_open",
+            "faces_raised_brows",
+        ),
+        "generator": ("digits", "faces"),
+        "encoder": ("digits", "faces"),
+        "perceptual": ("digits", "faces"),
+    }
 )
 """Assets that ship in the package, by kind."""
 

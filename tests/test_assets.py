@@ -14,11 +14,13 @@ from robustgen.data.digits import load_digits
 from robustgen.data.faces import load_faces
 from robustgen.files import sha256_of
 from robustgen.gan.load import load_encoder, load_gan
+from robustgen.names import EMBEDDED
 from robustgen.rngs import rng_for
 from robustgen.training.recipe import load_recipe
 from robustgen.views.pca import fit_gan_pca, load_pca
 
 NAMES = ("digits", "faces")
+ATTRIBUTE_CLASSIFIERS = tuple(sorted(set(EMBEDDED["classifier"]) - set(NAMES)))
 
 
 def card_of(name: str) -> dict[str, Any]:
@@ -30,7 +32,7 @@ def validation(name: str) -> Dataset:
     return dataset.part("val", 200)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EMBEDDED["classifier"])
 def test_files_are_those_of_the_card(name: str):
     card = card_of(name)
     folder = asset_path(name, "card.yaml").parent
@@ -38,9 +40,10 @@ def test_files_are_those_of_the_card(name: str):
     for file, digest in card["sha256"].items():
         assert sha256_of(folder / file) == digest
     recipe = load_recipe(folder / "recipe.yaml")
-    assert recipe.model_dump(mode="json") == card["recipe"]
+    assert recipe.model_dump(mode="json", exclude_none=True) == card["recipe"]
     assert card["license"]
-    assert card["wall_seconds"].keys() >= {"autoencoder", "adversarial", "mapping"}
+    stages = {"autoencoder", "adversarial", "mapping"} if name in NAMES else set()
+    assert card["wall_seconds"].keys() >= stages | {"classifier"}
 
 
 def test_all_files_together_are_small():
@@ -66,6 +69,20 @@ def test_figures_of_the_card_hold(name: str):
     assert l1 == pytest.approx(quality["encoder_only_l1"], abs=0.001)
     assert float(right) >= 0.97
     assert float(kept) >= 0.97
+
+
+@pytest.mark.parametrize("name", ATTRIBUTE_CLASSIFIERS)
+def test_classifiers_of_attributes(name: str):
+    card = card_of(name)
+    attribute = card["recipe"]["attribute"]
+    part = load_faces(val=300, attribute=attribute).part("val")
+    assert name == f"faces_{attribute}"
+    assert list(part.class_names) == card["classes"]
+    with torch.no_grad():
+        found = load_classifier(name)(torch.from_numpy(part.images)).argmax(dim=1)
+    right = float((found.numpy() == part.labels).mean())
+    assert right == pytest.approx(card["quality"]["classifier_accuracy"], abs=0.015)
+    assert right >= 0.98
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -152,7 +152,7 @@ def _train(plan: Recipe, out: Path, checkpoints: Path) -> Path:
                 ("perceptual", perceptual),
             )
         },
-        "recipe": plan.model_dump(mode="json"),
+        "recipe": plan.model_dump(mode="json", exclude_none=True),
         "wall_seconds": {k: round(v) for k, v in seconds.items()},
         "threads": torch.get_num_threads(),
         "quality": {
@@ -179,7 +179,7 @@ def _train_classifier_only(plan: ClassifierOnly, out: Path) -> Path:
         "license": LICENSES[plan.dataset],
         "classes": list(dataset.class_names),
         "parameters": {"classifier": sum(p.numel() for p in classifier.parameters())},
-        "recipe": plan.model_dump(mode="json"),
+        "recipe": plan.model_dump(mode="json", exclude_none=True),
         "wall_seconds": {"classifier": round(seconds)},
         "threads": torch.get_num_threads(),
         "quality": {
