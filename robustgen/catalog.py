@@ -12,7 +12,14 @@ import yaml
 from torch import nn
 
 from robustgen.assets import asset_path
-from robustgen.attacks import Attack, build_clean, build_cw, build_fgsm, build_pgd
+from robustgen.attacks import (
+    Attack,
+    build_clean,
+    build_corruption,
+    build_cw,
+    build_fgsm,
+    build_pgd,
+)
 from robustgen.classifiers.load import check_classifier, load_classifier
 from robustgen.data.dataset import Dataset
 from robustgen.data.digits import load_digits
@@ -25,6 +32,7 @@ from robustgen.gan.stylegan2 import StyleGAN2
 from robustgen.library import (
     AttackSpec,
     CleanAttack,
+    CorruptionAttack,
     CwAttack,
     FgsmAttack,
     PgdAttack,
@@ -236,6 +244,8 @@ def build_attack(spec: AttackSpec, plugins: Sequence[str]) -> tuple[Attack, Thre
             ),
             threat,
         )
+    if isinstance(spec, CorruptionAttack):
+        return build_corruption(spec.settings), threat
     made = call_factory(spec.factory, spec.args, plugins)
     if not callable(made):
         raise RequestError(

@@ -79,6 +79,86 @@ class CwSettings(Record):
         return value
 
 
+class _CorruptionSettings(Record):
+    """Strengths of a corruption, and which of them is meant."""
+
+    grid: Items[Annotated[Number, Field(gt=0)]]
+    """Strength at severity 1, 2 and so on; each harsher than the one before."""
+    severity: Count
+    """Which entry of the grid, counted from 1."""
+
+    @field_validator("grid")
+    @classmethod
+    def _harsher(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value or list(value) != sorted(set(value)):
+            raise fault("should be one or more rising numbers.")
+        return value
+
+    @field_validator("severity")
+    @classmethod
+    def _in_the_grid(cls, value: int, info: Info) -> int:
+        entries = len(info.data.get("grid", ()))
+        if entries and value > entries:
+            raise fault(f"{value} is beyond the grid, which has {entries} entries.")
+        return value
+
+    @property
+    def strength(self) -> float:
+        """The entry of the grid that `severity` names."""
+        return self.grid[self.severity - 1]
+
+
+class JpegSettings(_CorruptionSettings):
+    """Settings of JPEG compression; the grid holds falling qualities, 1 to 95."""
+
+    kind: Literal["jpeg"]
+
+    @field_validator("grid")
+    @classmethod
+    def _harsher(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        whole = all(quality in range(1, 96) for quality in value)
+        if not value or not whole or list(value) != sorted(set(value), reverse=True):
+            raise fault("should be one or more falling whole numbers from 95 to 1.")
+        return value
+
+    @property
+    def quality(self) -> int:
+        """Quality of the encoder, 1 (worst) to 95."""
+        return int(self.strength)
+
+
+class BlurSettings(_CorruptionSettings):
+    """Settings of a Gaussian blur; the grid holds stds in pixels."""
+
+    kind: Literal["gaussian_blur"]
+    side: Count
+    """Shorter side of the images that the grid is meant for; others blur in scale."""
+
+
+class NoiseSettings(_CorruptionSettings):
+    """Settings of Gaussian noise; the grid holds stds in pixel units of [0, 1]."""
+
+    kind: Literal["gaussian_noise"]
+
+
+def _corruption_tag(value: object) -> str | None:
+    kind = value.get("kind") if isinstance(value, Mapping) else None
+    return f"<{getattr(value, 'kind', kind)}>"
+
+
+def _known_corruption(value: object) -> object:
+    """Refuses settings that are not those of a known corruption."""
+    if isinstance(value, _CorruptionSettings):
+        return value
+    kinds = ("jpeg", "gaussian_blur", "gaussian_noise")
+    if not isinstance(value, Mapping) or "kind" not in value:
+        raise fault(f"should say `kind: NAME`. Known: {', '.join(sorted(kinds))}.")
+    kind = str(value["kind"])
+    if kind not in kinds:
+        raise fault(f"unknown kind '{kind}'. {suggestion(kind, kinds)}")
+    return value
+
+
 class _Threat(Record):
     """What every attack says of itself."""
 
@@ -91,7 +171,8 @@ class _Threat(Record):
     norm: Literal["linf", "l2", "none"]
     """Norm of the threat."""
     eps: Annotated[Extended, Field(ge=0)]
-    """Radius in pixel units of [0, 1]; `inf` for an attack of least norm."""
+    """Radius in pixel units of [0, 1]; `inf` for an attack of least norm, and for a
+    corruption, which no radius bounds."""
     tier: Literal["oblivious", "none"] = "oblivious"
     """What the attack knows: `oblivious` sees the bare classifier only."""
     sources: dict[str, Any] = Field(default_factory=dict[str, Any])
@@ -182,6 +263,34 @@ class CwAttack(_Threat):
     settings: CwSettings
 
 
+class CorruptionAttack(_Threat):
+    """A corruption that asks the classifier nothing (grids: arXiv:1903.12261)."""
+
+    norms: ClassVar[tuple[str, ...]] = ("none",)
+
+    attack: Literal["corruption"]
+    norm: Literal["linf", "l2", "none"] = "none"
+    eps: Annotated[Extended, Field(ge=0)] = math.inf
+    tier: Literal["oblivious", "none"] = "none"
+    settings: Annotated[
+        Annotated[JpegSettings, Tag("<jpeg>")]
+        | Annotated[BlurSettings, Tag("<gaussian_blur>")]
+        | Annotated[NoiseSettings, Tag("<gaussian_noise>")],
+        Discriminator(_corruption_tag),
+        BeforeValidator(_known_corruption),
+    ]
+
+    @field_validator("eps")
+    @classmethod
+    def _eps_in_pixel_units(cls, value: float, info: Info) -> float:
+        if not math.isinf(value):
+            raise fault(
+                f"{value:g} would bound a corruption, which stays in no ball; leave it "
+                "out, or say inf."
+            )
+        return value
+
+
 class FactoryAttack(_Threat):
     """An attack of the user's own; needs `--plugin`."""
 
@@ -210,20 +319,28 @@ def _known_kind(value: object) -> object:
             "should be the name of a preset, or keys that say `preset: NAME`, "
             f"`attack: KIND` or `factory: module:callable`; not {brief(value)}."
         )
-    kinds = ("clean", "fgsm", "pgd", "cw")
+    kinds = ("clean", "fgsm", "pgd", "cw", "corruption")
     if "factory" not in value and value["attack"] not in kinds:
         kind = str(value["attack"])
         raise fault(f"unknown attack '{kind}'. {suggestion(kind, kinds)}")
     return value
 
 
-_AttackTypes = (CleanAttack, FgsmAttack, PgdAttack, CwAttack, FactoryAttack)
+_AttackTypes = (
+    CleanAttack,
+    FgsmAttack,
+    PgdAttack,
+    CwAttack,
+    CorruptionAttack,
+    FactoryAttack,
+)
 
 AttackSpec: TypeAlias = Annotated[
     Annotated[CleanAttack, Tag("<clean>")]
     | Annotated[FgsmAttack, Tag("<fgsm>")]
     | Annotated[PgdAttack, Tag("<pgd>")]
     | Annotated[CwAttack, Tag("<cw>")]
+    | Annotated[CorruptionAttack, Tag("<corruption>")]
     | Annotated[FactoryAttack, Tag("<factory>")],
     Discriminator(_tag),
     BeforeValidator(_known_kind),

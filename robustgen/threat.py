@@ -1,5 +1,6 @@
 """The set of images that an attack may return."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -15,11 +16,13 @@ class Threat:
     """Images in [0, 1] within `eps` of the clean image.
 
     Args:
-        norm: `linf`, `l2`, or `none` for the clean image itself.
+        norm: `linf` or `l2`; `none` where no distance bounds the set: it is the clean
+            image itself (`eps` 0) or any image at all (`eps` infinity: a corruption).
         eps: Radius in pixel units of [0, 1]; infinity for a minimum-norm attack.
 
     Raises:
-        ValueError: the radius is negative, or above the pixel range for `linf`.
+        ValueError: the radius is negative, above the pixel range for `linf`, or
+            neither 0 nor infinity for `none`.
     """
 
     norm: Norm
@@ -28,7 +31,7 @@ class Threat:
     def __post_init__(self) -> None:
         if not self.eps >= 0:
             raise ValueError(f"`eps={self.eps}` must be 0 or more.")
-        if self.norm == "none" and self.eps != 0:
+        if self.norm == "none" and self.eps not in (0, math.inf):
             raise ValueError(f"`eps={self.eps}` needs a norm: linf or l2.")
         if self.norm == "linf" and self.eps > 1:
             raise ValueError(
@@ -37,7 +40,7 @@ class Threat:
             )
 
     def distance(self, x: Images, x0: Images) -> PerSample:
-        """Distance of each image from its clean one, in this threat's norm."""
+        """Distance of each image from its clean one: `l2`, else the largest change."""
         delta = (x - x0).flatten(1)
         if self.norm == "l2":
             return delta.norm(dim=1)
@@ -49,7 +52,7 @@ class Threat:
         An image inside the set comes back unchanged.
         """
         if self.norm == "none":
-            return x0.clone()
+            return x0.clone() if self.eps == 0 else x.clamp(0.0, 1.0)
         if self.norm == "linf":
             return torch.clamp(torch.clamp(x, x0 - self.eps, x0 + self.eps), 0.0, 1.0)
         x = x.clamp(0.0, 1.0)

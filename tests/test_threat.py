@@ -119,10 +119,20 @@ def test_the_clean_threat_holds_the_clean_image_only():
     assert not threat.contains((x0 * 0.5) + 0.01, x0).any()
 
 
+def test_the_threat_of_a_corruption_holds_every_image():
+    threat = Threat("none", torch.inf)
+    x0 = torch.rand(2, 1, 2, 2)
+    far = 1 - x0.round()
+    assert torch.equal(threat.clip(far, x0), far)
+    assert threat.contains(far, x0).all()
+    assert torch.equal(threat.clip(far * 3 - 1, x0), far)
+    assert not threat.contains(far * 3 - 1, x0).any()
+
+
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -0.01, 1.01])
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "none"])
 def test_one_bad_pixel_puts_an_image_outside(norm: str, bad: float):
-    threat = Threat("l2", torch.inf) if norm == "l2" else Threat("linf", 1.0)
+    threat = Threat("linf", 1.0) if norm == "linf" else Threat(norm, torch.inf)  # pyright: ignore[reportArgumentType]
     x0 = torch.full((2, 1, 2, 2), 0.5)
     x = x0.clone()
     x[1, 0, 0, 0] = bad

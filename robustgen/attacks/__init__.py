@@ -9,6 +9,10 @@ from robustgen.attacks.attack import Attack as Attack
 from robustgen.attacks.attack import AttackOutcome as AttackOutcome
 from robustgen.attacks.attack import run_attack as run_attack
 from robustgen.attacks.clean import build_clean as build_clean
+from robustgen.attacks.corruptions import build_corruption as build_corruption
+from robustgen.attacks.corruptions import build_gaussian_blur as build_gaussian_blur
+from robustgen.attacks.corruptions import build_gaussian_noise as build_gaussian_noise
+from robustgen.attacks.corruptions import build_jpeg as build_jpeg
 from robustgen.attacks.cw import build_cw as build_cw
 from robustgen.attacks.fgsm import build_fgsm as build_fgsm
 from robustgen.attacks.pgd import build_pgd as build_pgd

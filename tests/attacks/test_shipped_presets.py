@@ -25,7 +25,9 @@ from robustgen.schema import parse_number
 from robustgen.threat import Threat
 
 FOLDER = Path(__file__).parents[2] / "attacks"
-NAMES = ["clean", "cw", "fgsm", "pgd"]
+NAMES = [
+    *("clean", "cw", "fgsm", "gaussian_blur", "gaussian_noise", "jpeg", "pgd"),
+]
 BUILDERS = {
     "clean": build_clean,
     "cw": build_cw,
@@ -78,6 +80,10 @@ def test_a_preset_says_where_each_of_its_numbers_comes_from(name: str):
     assert read["name"] == name
     assert {"eps", *read["settings"]} <= set(read["sources"])
     assert all(len(source) > 10 for source in read["sources"].values())
+
+
+def test_every_preset_is_tested():
+    assert sorted(path.stem for path in FOLDER.glob("*.yaml")) == NAMES
 
 
 def test_the_threats_are_those_of_the_field():
