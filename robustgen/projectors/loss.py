@@ -1,9 +1,11 @@
 """What the projection minimizes: how far G(w) is from an image."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
@@ -61,55 +63,92 @@ class Perceptual(Protocol):
         ...
 
 
+Lift: TypeAlias = Callable[[Float[Tensor, "n p"], Int64[Tensor, " n"]], StylesPlus]
+"""Points of a search and the indices of their samples -> the style codes there."""
+
+
 @dataclass(frozen=True, eq=False)
 class ProjectionLoss:
-    """Weights of the terms, in the form of the released code.
+    """The terms and their weights, by default in the form of the released code.
 
     `(1 - perceptual_weight) * L1(G(w), x) + perceptual_weight * P(G(w), x)
     + latent_weight * MSE(E(G(w)), E(x))`, where L1 and P count the masked pixels only.
     The text of *Ensembling with Deep Generative Views* (arXiv:2104.14551, section 3.1)
     writes the latent term as a distance of `w` itself from E(x); its code re-encodes
-    the reconstruction, and that is what this does.
+    the reconstruction, and that is the default here.
 
     Args:
         perceptual: The distance P; not needed where its weight is 0.
-        perceptual_weight: Share of P against L1, in [0, 1]. More keeps texture and
-            identity at the price of exact colors; 0 skips the network.
-        latent_weight: How strongly the reconstruction must look to the encoder as the
-            image does. It keeps `w` where the generator is plausible; 0 skips the
-            encoder, which makes a pass about a third cheaper.
-        pixel_range: Width of the range on which L1 is measured. 1 for pixels in
+        perceptual_weight: Share of P against the pixel term, in [0, 1]. More keeps
+            texture and identity at the price of exact colors; 0 skips the network.
+            Beside a `pixel_weight` it is a weight of its own, 0 or more.
+        latent_weight: Weight of the latent term. More keeps `w` where the generator is
+            plausible; 0 skips the term and the encoder, which makes a pass about a
+            third cheaper.
+        pixel_range: Width of the range on which pixels are measured. 1 for pixels in
             [0, 1]; 2 for the scale of the released code, whose images are in [-1, 1],
-            so that L1 weighs twice as much against the other terms.
+            so that L1 weighs twice as much against the other terms, and L2 four times.
+        pixel_term: `l1`, the mean of |G(w) - x|, or `l2`, the mean of its square.
+        pixel_weight: Weight of the pixel term; None for what `perceptual_weight`
+            leaves of 1.
+        latent_term: `encoder`, MSE(E(G(w)), E(x)) of the released code; `start`,
+            MSE(w, start), which needs no encoder and is what the paper writes where
+            the start is E(x); `cycle`, MSE(w, E(G(w))) of in-domain inversion
+            (arXiv:2004.00049).
+        side: Larger images are area-averaged to this many pixels on a side before
+            pixels and features are compared; None to compare them as they are.
 
     Raises:
-        RequestError: a weight is out of range, or P is missing though it has a weight.
+        RequestError: a weight is out of range, P is missing though it has a weight, or
+            no term looks at the image.
     """
 
     perceptual: Perceptual | None = None
     perceptual_weight: float = 0.5
     latent_weight: float = 0.25
     pixel_range: float = 1.0
+    pixel_term: Literal["l1", "l2"] = "l1"
+    pixel_weight: float | None = None
+    latent_term: Literal["encoder", "cycle", "start"] = "encoder"
+    side: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.perceptual_weight <= 1:
+        if self.pixel_weight is None and not 0 <= self.perceptual_weight <= 1:
             raise RequestError(
                 f"perceptual_weight is {self.perceptual_weight}: expected a share in "
-                "[0, 1], since the L1 term takes the rest."
+                "[0, 1], since the pixel term takes the rest."
             )
-        if not 0 <= self.latent_weight < float("inf"):
-            raise RequestError(
-                f"latent_weight is {self.latent_weight}: expected 0 or more."
-            )
+        for name in ("perceptual_weight", "latent_weight", "pixel_weight"):
+            weight: float | None = getattr(self, name)
+            if weight is not None and not 0 <= weight < float("inf"):
+                raise RequestError(f"{name} is {weight}: expected 0 or more.")
         if not 0 < self.pixel_range < float("inf"):
             raise RequestError(
                 f"pixel_range is {self.pixel_range}: expected more than 0."
             )
+        if self.side is not None and self.side < 1:
+            raise RequestError(f"side is {self.side}: expected at least 1, or none.")
         if self.perceptual_weight > 0 and self.perceptual is None:
             raise RequestError(
                 f"perceptual_weight is {self.perceptual_weight}, but no perceptual "
                 "loss was given. Give one, or set the weight to 0."
             )
+        if self.perceptual_weight == self.pixel_weight == 0:
+            raise RequestError(
+                "pixel_weight and perceptual_weight are 0: no term looks at the image."
+            )
+
+    @property
+    def pixel_factor(self) -> float:
+        """Weight of the pixel term on images in [0, 1]."""
+        weight = self.pixel_weight
+        weight = 1 - self.perceptual_weight if weight is None else weight
+        return weight * self.pixel_range ** (1 if self.pixel_term == "l1" else 2)
+
+    @property
+    def reads_codes(self) -> bool:
+        """Whether the latent term runs the encoder on the reconstruction."""
+        return self.latent_weight > 0 and self.latent_term != "start"
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,20 +158,27 @@ class Target:
     Args:
         images: What to reconstruct.
         mask: Pixels that count; None for all.
-        features: Perceptual features of `images`; empty where they have no weight.
-        codes: Encoder's codes of `images`.
+        small: `images` as they are compared: no larger than the `side` of the loss.
+        weight: `mask` of the same size.
+        features: Perceptual features of `small`; empty where they have no weight.
+        codes: What the latent term compares with: the encoder's codes of `images`, or
+            those where the search starts.
     """
 
     images: Images
     mask: Masks | None
+    small: Images
+    weight: Masks | None
     features: tuple[Tensor, ...]
     codes: StylesPlus
 
     def select(self, samples: Int64[Tensor, " n"]) -> "Target":
-        """The same for some of the images."""
+        """The same for some of the images, one of them perhaps several times."""
         return Target(
             self.images[samples],
             None if self.mask is None else self.mask[samples],
+            self.small[samples],
+            None if self.weight is None else self.weight[samples],
             tuple(feature[samples] for feature in self.features),
             self.codes[samples],
         )
@@ -140,22 +186,77 @@ class Target:
 
 def masked_l1(a: Images, b: Images, mask: Masks | None) -> PerSample:
     """`sum(|a - b| * m) / sum(m)` of each image, `m` repeated over the channels."""
-    distance = (a - b).abs()
+    return _masked_mean((a - b).abs(), mask)
+
+
+def masked_l2(a: Images, b: Images, mask: Masks | None) -> PerSample:
+    """`sum((a - b)^2 * m) / sum(m)` of each image, `m` repeated over the channels."""
+    return _masked_mean((a - b).square(), mask)
+
+
+def _masked_mean(distance: Images, mask: Masks | None) -> PerSample:
     if mask is None:
         return distance.mean(dim=(1, 2, 3))
-    weight = mask.sum(dim=(1, 2, 3)) * a.shape[1]
+    weight = mask.sum(dim=(1, 2, 3)) * distance.shape[1]
     return (distance * mask).sum(dim=(1, 2, 3)) / weight
+
+
+def shrink(
+    images: Images, mask: Masks | None, side: int | None
+) -> tuple[Images, Masks | None]:
+    """Images of at most `side` pixels on a side, by averaging what the mask shows.
+
+    A pixel of the result under which the mask shows nothing is black and weighs 0.
+    """
+    height, width = images.shape[2:]
+    if side is None or max(height, width) <= side:
+        return images, mask
+    largest = max(height, width)
+    size = (max(1, height * side // largest), max(1, width * side // largest))
+    if mask is None:
+        return F.interpolate(images, size=size, mode="area"), None
+    weight = F.interpolate(mask, size=size, mode="area")
+    shown = F.interpolate(images * mask, size=size, mode="area")
+    return torch.where(weight > 0, shown / weight.clamp(min=1e-12), 0.0), weight
 
 
 @torch.no_grad()
 def describe(
-    images: Images, mask: Masks | None, *, encoder: Encoder, terms: ProjectionLoss
+    images: Images,
+    mask: Masks | None,
+    *,
+    encoder: Encoder | None,
+    terms: ProjectionLoss,
+    codes: StylesPlus | None = None,
 ) -> Target:
-    """Computes, once, what depends on the images to reconstruct alone."""
+    """Computes, once, what depends on the images to reconstruct alone.
+
+    Args:
+        images: What to reconstruct.
+        mask: Pixels that count; None for all.
+        encoder: The encoder, where the codes are its own.
+        terms: Terms and weights of the loss.
+        codes: Codes for the latent term; None for the encoder's codes of the images.
+
+    Raises:
+        RequestError: neither an encoder nor codes are given.
+    """
+    if codes is None:
+        codes = _required(encoder)(images, mask)
+    small, weight = shrink(images, mask, terms.side)
     features: tuple[Tensor, ...] = ()
     if terms.perceptual is not None and terms.perceptual_weight > 0:
-        features = terms.perceptual.features(images)
-    return Target(images, mask, features, encoder(images, mask))
+        features = terms.perceptual.features(small)
+    return Target(images, mask, small, weight, features, codes)
+
+
+def _required(encoder: Encoder | None) -> Encoder:
+    if encoder is None:
+        raise RequestError(
+            "This projection needs an encoder, but none was given. Give one, or choose "
+            "a method and a latent term without."
+        )
+    return encoder
 
 
 def loss_of(
@@ -163,49 +264,61 @@ def loss_of(
     target: Target,
     *,
     gan: Gan,
-    encoder: Encoder,
+    encoder: Encoder | None,
     terms: ProjectionLoss,
 ) -> PerSample:
     """The loss of each image on its own; see `ProjectionLoss`.
 
     Raises:
-        RequestError: the generator makes images of another shape.
+        RequestError: the generator makes images of another shape, or the latent term
+            needs an encoder and there is none.
     """
     images = gan.synthesize(w_plus)
+    loss = image_loss(images, target, terms)
+    if terms.latent_weight > 0:
+        made = _required(encoder)(images, target.mask) if terms.reads_codes else w_plus
+        aim = w_plus if terms.latent_term == "cycle" else target.codes
+        distance = (made - aim).square().mean(dim=(1, 2))
+        loss = loss + terms.latent_weight * distance
+    return loss
+
+
+def image_loss(images: Images, target: Target, terms: ProjectionLoss) -> PerSample:
+    """The terms that compare pictures, without the latent term.
+
+    Raises:
+        RequestError: the images have not the shape of those to project.
+    """
     if images.shape != target.images.shape:
         raise RequestError(
             f"The generator makes images of shape {list(images.shape)}, but those to "
             f"project have {list(target.images.shape)}."
         )
-    share = terms.perceptual_weight
-    loss = (
-        (1 - share) * terms.pixel_range * masked_l1(images, target.images, target.mask)
-    )
-    if terms.perceptual is not None and share > 0:
+    images, weight = shrink(images, target.mask, terms.side)
+    compare = masked_l1 if terms.pixel_term == "l1" else masked_l2
+    loss = terms.pixel_factor * compare(images, target.small, weight)
+    if terms.perceptual is not None and terms.perceptual_weight > 0:
         features = terms.perceptual.features(images)
-        loss = loss + share * terms.perceptual.compare(
-            features, target.features, target.mask
+        loss = loss + terms.perceptual_weight * terms.perceptual.compare(
+            features, target.features, weight
         )
-    if terms.latent_weight > 0:
-        codes = encoder(images, target.mask)
-        distance = (codes - target.codes).square().mean(dim=(1, 2))
-        loss = loss + terms.latent_weight * distance
     return loss
 
 
 class ProjectionObjective:
-    """Loss and gradient of flattened style codes: an `Objective` for the minimizers.
+    """Loss and gradient of points in a latent space: an `Objective`.
 
     One call is one pass: every network that has a weight runs forward and backward
-    once. Only the codes are differentiated, never a parameter.
+    once. Only the points are differentiated, never a parameter.
 
     Args:
         target: Images and what is known of them.
         gan: The generator.
-        encoder: The encoder of the latent term.
+        encoder: The encoder of the latent term; None where it needs none.
         terms: Weights.
         chunk: Images evaluated at once; None for as many as suit the device: all, but
             on a CPU no more than its caches like. It changes nothing but rounding.
+        lift: Points to style codes; None where the points are flattened style codes.
     """
 
     def __init__(
@@ -213,15 +326,17 @@ class ProjectionObjective:
         target: Target,
         *,
         gan: Gan,
-        encoder: Encoder,
+        encoder: Encoder | None,
         terms: ProjectionLoss,
         chunk: int | None = None,
+        lift: Lift | None = None,
     ):
         self._target = target
-        self._parts: tuple[Target, ...] = ()
+        self._parts: tuple[tuple[Tensor, Target], ...] = ()
         self._samples: Tensor | None = None
         self._chunk = chunk or suitable_chunk(target.images)
         self._gan, self._encoder, self._terms = gan, encoder, terms
+        self._lift = lift or self._unflatten
 
     def __call__(
         self, points: Float[Tensor, "n p"], samples: Int64[Tensor, " n"]
@@ -229,26 +344,32 @@ class ProjectionObjective:
         # Minimizers pass the same tensor until samples leave: select only then.
         if samples is not self._samples:
             chunks = samples.split(self._chunk)
-            self._parts = tuple(self._target.select(chunk) for chunk in chunks)
+            self._parts = tuple((some, self._target.select(some)) for some in chunks)
             self._samples = samples
-        codes = points.detach().unflatten(1, self._target.codes.shape[1:])
         losses: list[Tensor] = []
         gradients: list[Tensor] = []
-        for part, some in zip(self._parts, codes.split(self._chunk), strict=True):
+        blocks = points.detach().split(self._chunk)
+        for (some, part), block in zip(self._parts, blocks, strict=True):
             with torch.enable_grad():
-                w_plus = some.detach().requires_grad_()
+                point = block.detach().requires_grad_()
                 loss = loss_of(
-                    w_plus,
+                    self._lift(point, some),
                     part,
                     gan=self._gan,
                     encoder=self._encoder,
                     terms=self._terms,
                 )
                 # The sum keeps the gradient of each image its own; the mean would not.
-                (gradient,) = torch.autograd.grad(loss.sum(), w_plus)
+                (gradient,) = torch.autograd.grad(loss.sum(), point)
             losses.append(loss.detach())
-            gradients.append(gradient.flatten(1))
+            gradients.append(gradient)
         return torch.cat(losses), torch.cat(gradients)
+
+    def _unflatten(
+        self, points: Float[Tensor, "n p"], samples: Int64[Tensor, " n"]
+    ) -> StylesPlus:
+        del samples
+        return points.unflatten(1, self._target.codes.shape[1:])
 
 
 def suitable_chunk(images: Images) -> int:

@@ -37,6 +37,8 @@ class Outcome(enum.IntEnum):
     """Not even a tiny step along its gradient lowered the loss: rounding rules."""
     NOT_FINITE = 4
     """Its loss or gradient was not finite at the start, so the start is returned."""
+    REACHED = 5
+    """It is as near to its image as the method asks for."""
 
 
 @dataclass(frozen=True, eq=False)
