@@ -1,8 +1,9 @@
-"""Files that the full assets need: where they lie, how large they are, where they
-come from; and which profile of a suite can run here.
+"""Where the files of full assets lie on this machine, which of them are missing, and
+which profile of a suite can run here.
 """
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -11,11 +12,18 @@ from typing import Literal, NamedTuple
 import platformdirs
 
 from robustgen.errors import RequestError, unknown_name
-from robustgen.names import FULL, KINDS
+from robustgen.full_assets import (
+    Archive,
+    Asset,
+    FileEntry,
+    all_assets,
+    find_archive,
+    named_assets,
+)
+from robustgen.full_assets import asset_domain as asset_domain
+from robustgen.full_assets import full_assets as full_assets
+from robustgen.names import KINDS
 from robustgen.suite import Profile, ProfileName, Suite
-
-_UPSTREAM = "https://github.com/chail/gan-ensembling"
-_CELEBA = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 
 
 @dataclass(frozen=True)
@@ -28,8 +36,15 @@ class SourceFile:
         path: Where it lies below that folder.
         size: About how large it is, for people.
         origin: Page or repository that it comes from.
-        how: What to do to get it.
-        count: Number of PNG files if it is a folder, else 0.
+        how: What a person does to get it.
+        license: Terms of the asset, in a few words.
+        bytes: Exact size, where known.
+        sha256: Digest, where a source states one.
+        url: Where it may be fetched from without asking anyone.
+        archive: Archive that holds it, in place of `url`.
+        member: How its path in the archive ends.
+        count: Number of files at least if it is a folder, else 0.
+        pattern: Which files of the folder count.
     """
 
     asset: str
@@ -38,85 +53,37 @@ class SourceFile:
     size: str
     origin: str
     how: str
+    license: str = ""
+    bytes: int | None = None
+    sha256: str | None = None
+    url: str | None = None
+    archive: Archive | None = None
+    member: str = ""
     count: int = 0
+    pattern: str = "*"
+
+    @property
+    def folder(self) -> Path:
+        """The data or the weights folder of this machine."""
+        return data_folder() if self.root == "data" else weights_folder()
 
     @property
     def location(self) -> Path:
         """Where the file is looked for on this machine."""
-        folder = data_folder() if self.root == "data" else weights_folder()
-        return folder / self.path
+        return self.folder / self.path
 
     @property
     def present(self) -> bool:
-        """Whether the file, or all files of the folder, are there."""
+        """Whether the file, or enough files of the folder, are there."""
         if not self.count:
             return self.location.is_file()
-        images = self.location.glob("*.png")
+        images = self.location.glob(self.pattern)
         return sum(1 for _ in islice(images, self.count)) == self.count
 
-
-FULL_FILES: tuple[SourceFile, ...] = (
-    SourceFile(
-        asset="celebahq",
-        root="data",
-        path="celebahq/images/images",
-        size="about 40 GB",
-        origin="https://github.com/tkarras/progressive_growing_of_gans",
-        how="make CelebA-HQ with the instructions there: 30,000 PNG files of "
-        "1024 x 1024 pixels, named by their CelebA number (000004.png)",
-        count=30_000,
-    ),
-    SourceFile(
-        asset="celebahq",
-        root="data",
-        path="celebahq/list_attr_celeba.txt",
-        size="27 MB",
-        origin=_CELEBA,
-        how="download it from the folder Anno of CelebA",
-    ),
-    SourceFile(
-        asset="celebahq",
-        root="data",
-        path="celebahq/list_eval_partition.txt",
-        size="3 MB",
-        origin=_CELEBA,
-        how="download it from the folder Eval of CelebA",
-    ),
-    SourceFile(
-        asset="stylegan2_ffhq",
-        root="weights",
-        path="sgans_stylegan2-ffhq-config-f.pt",
-        size="about 130 MB",
-        origin=_UPSTREAM,
-        how="the generator that networks/stylegan2 of this repository loads for ffhq",
-    ),
-    SourceFile(
-        asset="ffhq_rgbm",
-        root="weights",
-        path="sgan_encoders_ffhq_RGBM_model_initial.pth.tar",
-        size="about 105 MB",
-        origin=_UPSTREAM,
-        how="the encoder that networks/stylegan2 of this repository loads for ffhq",
-    ),
-    SourceFile(
-        asset="celebahq_smiling",
-        root="weights",
-        path="pretrained_classifiers/celebahq/Smiling/net_best.pth",
-        size="about 280 MB",
-        origin=_UPSTREAM,
-        how="its resources/download_resources.sh unpacks it into results/",
-    ),
-    SourceFile(
-        asset="lpips_alex",
-        root="weights",
-        path="alexnet-owt-7be5be79.pth",
-        size="244 MB",
-        origin="https://docs.pytorch.org/vision/stable/models/alexnet.html",
-        how="download https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
-    ),
-)
-"""Every file of every full asset. Sizes are computed from the numbers of weights,
-except the lists and the folder of images, which are estimates."""
+    @property
+    def automatic(self) -> bool:
+        """Whether `robustgen fetch` can get it."""
+        return self.url is not None or self.archive is not None
 
 
 class ProfileChoice(NamedTuple):
@@ -136,15 +103,67 @@ def weights_folder() -> Path:
     return _folder("ROBUSTGEN_WEIGHTS", "weights")
 
 
+def asset_files(name: str, kind: str | None = None) -> tuple[SourceFile, ...]:
+    """Every file that a full asset needs.
+
+    Args:
+        name: Name of the asset, such as `stylegan2_ffhq`.
+        kind: Such as `dataset`, where assets of several kinds share the name; None
+            takes the files of all of them.
+
+    Raises:
+        RequestError: there is no such asset.
+    """
+    return _files_of(a for a in named_assets(name) if kind in (None, a.kind))
+
+
+def weights_path(name: str) -> Path:
+    """Where the weights of a full asset lie; the file may be missing.
+
+    Raises:
+        RequestError: there is no such asset, or it is a data set alone.
+    """
+    files = [file for file in asset_files(name) if file.root == "weights"]
+    if not files:
+        raise RequestError(f"'{name}' is a data set; it has no weights.")
+    return files[0].location
+
+
+def companion(generator: str, kind: str) -> str | None:
+    """The asset that describes the codes of a full generator, if there is one.
+
+    Args:
+        generator: Name of the generator.
+        kind: `pca` for principal directions of w, `class_means` for mean codes.
+
+    >>> companion("stylegan2_ffhq", "pca")
+    'stylegan2_ffhq_stats'
+    """
+    found = (a for a in all_assets() if (a.generator, a.kind) == (generator, kind))
+    return next((asset.name for asset in found), None)
+
+
+def archive_files(archive: str) -> tuple[SourceFile, ...]:
+    """Every file of any asset that comes from an archive."""
+    return tuple(
+        file
+        for file in _files_of(all_assets())
+        if file.archive is not None and file.archive.name == archive
+    )
+
+
 def full_files(profile: Profile) -> tuple[SourceFile, ...]:
-    """Every file that the full assets of a profile need."""
-    assets = {
-        name
-        for pair in profile.pairs
-        for kind in KINDS
-        if (name := getattr(pair, kind)) in FULL[kind]
-    }
-    return tuple(file for file in FULL_FILES if file.asset in assets)
+    """Every file that the full assets of a profile need, each once."""
+    files: dict[str, SourceFile] = {}
+    for pair in profile.pairs:
+        needed = [(kind, getattr(pair, kind)) for kind in KINDS]
+        if profile.views.family == "pca":
+            needed.append(("pca", companion(str(pair.generator), "pca")))
+        for kind, name in needed:
+            for asset in all_assets():
+                if asset.name == name and _serves(asset, kind):
+                    files |= {file.path: file for file in _files_of([asset])}
+    return tuple(files.values())
 
 
 def missing_files(profile: Profile) -> list[SourceFile]:
@@ -155,15 +174,14 @@ def missing_files(profile: Profile) -> list[SourceFile]:
 def choose_profile(suite: Suite, requested: str = "auto") -> ProfileChoice:
     """Chooses the profile that runs.
 
-    `auto` takes `full` if all its files are on disk and this version can read them,
-    else `embedded`.
+    `auto` takes `full` if all its files are on disk, else `embedded`.
 
     Args:
         suite: The suite.
         requested: `auto`, `full` or `embedded`.
 
     Raises:
-        RequestError: the profile asked for does not exist or cannot run; names each
+        RequestError: the profile asked for does not exist or lacks files; names each
             missing file, its size, where it comes from and how to get it.
     """
     if requested not in ("auto", "full", "embedded"):
@@ -172,12 +190,38 @@ def choose_profile(suite: Suite, requested: str = "auto") -> ProfileChoice:
     if requested == "embedded" or full is None:
         suite.profile("embedded" if requested == "auto" else requested)
         return ProfileChoice("embedded", _embedded_line(full))
-    if not full_files(full):
-        # Factories and weight files only: nothing to download, nothing to convert.
-        return ProfileChoice("full", "Profile: full.")
+    missing = missing_files(full)
+    if not missing:
+        on_disk = " (every file it needs is on disk)" if full_files(full) else ""
+        return ProfileChoice("full", f"Profile: full{on_disk}.")
     if requested == "auto" and embedded is not None:
         return ProfileChoice("embedded", _embedded_line(full))
-    raise RequestError(_why_not_full(suite, full))
+    raise RequestError(
+        "\n".join(
+            (
+                f"Suite '{suite.name}': profile full lacks these files "
+                f"({len(missing)}):",
+                *file_lines(missing),
+                "Or use --profile embedded, which needs no download."
+                if embedded is not None
+                else "This suite has no profile that needs no download.",
+            )
+        )
+    )
+
+
+def file_lines(files: Iterable[SourceFile]) -> list[str]:
+    """For people: where each file belongs, what it is and how to get it."""
+    lines: list[str] = []
+    for file in files:
+        lines += [
+            f"  {file.location}",
+            f"      for {file.asset}, {file.size}, from {file.origin}",
+            f"      {file.how}",
+        ]
+        if file.automatic:
+            lines.append(f"      or: robustgen fetch {file.asset}")
+    return lines
 
 
 def _embedded_line(full: Profile | None) -> str:
@@ -189,33 +233,36 @@ def _embedded_line(full: Profile | None) -> str:
     )
     missing = missing_files(full)
     if not missing:
-        return (
-            f"{line} The full assets are on disk, but this version of robustgen cannot "
-            "read them yet."
-        )
+        return f"{line} Every file of the full profile is on disk."
     files = ", ".join(f"{file.path} ({file.size})" for file in missing)
     return f"{line} Missing for full: {files}."
 
 
-def _why_not_full(suite: Suite, full: Profile) -> str:
-    missing = missing_files(full)
-    if not missing:
-        return (
-            f"Suite '{suite.name}': all files of the full profile are on disk, but "
-            "this version of robustgen cannot read them yet. Use --profile embedded."
-        )
-    lines = [
-        f"  {file.location}\n"
-        f"      for {file.asset}, {file.size}, from {file.origin}\n"
-        f"      {file.how}"
-        for file in missing
-    ]
-    return "\n".join(
-        (
-            f"Suite '{suite.name}': profile full lacks these files ({len(missing)}):",
-            *lines,
-            "Or use --profile embedded, which needs no download.",
-        )
+def _serves(asset: Asset, kind: str) -> bool:
+    """Whether an asset may stand where a suite names one of a kind."""
+    return asset.kind == kind or (asset.kind, kind) == ("class_means", "encoder")
+
+
+def _files_of(assets: Iterable[Asset]) -> tuple[SourceFile, ...]:
+    return tuple(_source(asset, file) for asset in assets for file in asset.files)
+
+
+def _source(asset: Asset, file: FileEntry) -> SourceFile:
+    return SourceFile(
+        asset=asset.name,
+        root="data" if asset.kind == "dataset" else "weights",
+        path=file.path,
+        size=file.size,
+        origin=file.origin or asset.origin,
+        how=file.how or asset.how,
+        license=asset.license,
+        bytes=file.bytes,
+        sha256=file.sha256,
+        url=file.url,
+        archive=find_archive(file.archive) if file.archive else None,
+        member=file.member or file.path,
+        count=file.count,
+        pattern=file.pattern,
     )
 
 
