@@ -1,15 +1,17 @@
 """Files of weights, read by content and never by running code.
 
-Two containers are known: safetensors, and torch files read with `weights_only=True`.
+Two containers are read here: safetensors, and torch files with `weights_only=True`. A
+third, the network pickle, is told apart here and read by `robustgen.gan.pickles`.
 Whatever is wrong with a file ends in one sentence that names it.
 """
 
 import difflib
 import pickle
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,9 +20,24 @@ from torch import Tensor, nn
 
 from robustgen.errors import RequestError
 from robustgen.files import whole_file
+from robustgen.inert import NumpyType, Record, numpy_scalar
+
+Container: TypeAlias = Literal["safetensors", "torch", "pickle"]
+"""How a file packs its content."""
 
 _LISTED = 3
 """Wrong keys that a message lists; the rest are counted."""
+
+_TORCH_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""The number that torch files of before version 1.6 begin with, pickled."""
+
+_STAND_INS = (
+    (NumpyType, "numpy.dtype"),
+    (numpy_scalar, "numpy.core.multiarray.scalar"),
+    (numpy_scalar, "numpy._core.multiarray.scalar"),
+    (Record, "argparse.Namespace"),
+)
+"""What released torch files hold beside tensors, and what is read instead."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,18 +56,21 @@ class Checkpoint:
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Reads a safetensors or torch file, told apart by its first bytes.
+def container_of(path: Path) -> Container:
+    """How a file packs its content, by its first bytes.
 
     Raises:
-        RequestError: the file is missing, is no checkpoint (such as an HTML page that
-            a failed download saved), is damaged, or needs code to be run.
+        RequestError: the file is missing, empty, or no checkpoint, such as an HTML page
+            that a failed download saved.
     """
     head = _first_bytes(path)
-    if _is_safetensors(head):
-        return _read_safetensors(path)
-    if head.startswith((b"PK", b"\x80")):
-        return _read_torch(path)
+    # In a safetensors file the length of the header takes 8 bytes.
+    if head[8:9] == b"{":
+        return "safetensors"
+    if head.startswith(b"PK") or _TORCH_MAGIC in head:
+        return "torch"
+    if head.startswith(b"\x80"):
+        return "pickle"
     if head.lstrip().startswith(b"<"):
         raise RequestError(
             f"{path}: an HTML page, not weights. The download saved an error or "
@@ -64,6 +84,28 @@ def read_checkpoint(path: Path) -> Checkpoint:
         f"{path}: no checkpoint. Expected a safetensors file or a torch file."
         if head
         else f"{path}: the file is empty."
+    )
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Reads a safetensors or torch file, told apart by its first bytes.
+
+    Of a torch file tensors, plain values and containers are read, and with them what
+    released checkpoints add: a NumPy number becomes a number, an `argparse.Namespace`
+    a dict of its entries.
+
+    Raises:
+        RequestError: the file is missing, is no checkpoint (such as an HTML page that
+            a failed download saved), is damaged, or needs code to be run.
+    """
+    container = container_of(path)
+    if container == "safetensors":
+        return _read_safetensors(path)
+    if container == "torch":
+        return _read_torch(path)
+    raise RequestError(
+        f"{path}: a plain pickle. Only the networks that NVIDIA stores so are read, as "
+        "generators; other weights must be a safetensors file or a torch file."
     )
 
 
@@ -93,6 +135,11 @@ def tensor_entries(content: object) -> dict[str, Tensor]:
         for name, value in content.items()
         if isinstance(name, str) and isinstance(value, Tensor)
     }
+
+
+def entries_below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The entries whose names begin with a prefix, under the rest of their names."""
+    return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
 
 
 def check_entries(
@@ -173,11 +220,6 @@ def _neighbor(path: Path) -> str:
     return f" Did you mean '{near[0]}'?" if near else ""
 
 
-def _is_safetensors(head: bytes) -> bool:
-    """A length of the header in 8 bytes, then the header's opening brace."""
-    return head[8:9] == b"{"
-
-
 def _read_safetensors(path: Path) -> Checkpoint:
     try:
         with safe_open(path, framework="pt", device="cpu") as stream:
@@ -192,14 +234,18 @@ def _read_safetensors(path: Path) -> Checkpoint:
 
 def _read_torch(path: Path) -> Checkpoint:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(list(_STAND_INS)):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        what = f"asks for '{named[1]}'" if named else "holds more than plain values"
         raise RequestError(
-            f"{path}: holds more than tensors and plain values, or is damaged. "
-            "robustgen runs no code of a checkpoint, so it reads weights only."
+            f"{path}: {what}, or is damaged. robustgen runs no code of a checkpoint: "
+            "it reads tensors, numbers, text and containers of them."
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        reason = str(error).strip().splitlines() or ["no reason given"]
+    # A hostile or damaged stream can fail in any way.
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise RequestError(
             f"{path}: a torch file that is cut off or damaged ({reason[0]})."
         ) from error

@@ -43,8 +43,8 @@ class GanConfig:
         conv_clamp: Bound on the magnitude of activations, or None for no bound.
 
     Raises:
-        RequestError: the resolution is no power of two from 8 to 1024, or the channels
-            do not match it.
+        RequestError: the resolution is no power of two from 8 to 1024, the channels do
+            not match it, or a size is not positive.
     """
 
     resolution: int
@@ -67,6 +67,9 @@ class GanConfig:
                 f"A generator of {self.resolution} px has {self.num_blocks} blocks, "
                 f"but {len(self.channels)} numbers of channels were given."
             )
+        sizes = (self.z_dim, self.w_dim, self.mapping_layers, self.img_channels)
+        if min(*sizes, *self.channels) < 1 or self.num_classes < 0:
+            raise RequestError("A size of the generator is below 1.")
 
     @property
     def num_blocks(self) -> int:
