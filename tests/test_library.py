@@ -34,17 +34,18 @@ def written(folder: Path, data: object) -> str:
 
 
 def test_shipped_names():
-    assert {"clean", "fgsm", "pgd", "cw"} <= set(attack_names())
+    assert {"clean", "fgsm", "pgd", "cw", "jpeg"} <= set(attack_names())
     assert {"celebahq_smiling", "digits"} <= set(suite_names())
 
 
-@pytest.mark.parametrize("name", ["clean", "fgsm", "pgd", "cw"])
+@pytest.mark.parametrize("name", attack_names())
 def test_shipped_presets_say_what_they_are(name: str):
     spec = load_attack(name)
     assert spec.name == name
     assert spec.about
     assert name == "clean" or spec.sources
-    assert spec.tier == ("none" if name == "clean" else "oblivious")
+    # Nothing is asked of the classifier exactly where no norm bounds the change.
+    assert (spec.tier == "none") == (spec.norm == "none")
 
 
 def test_shipped_presets_have_the_papers_strength():
@@ -123,6 +124,26 @@ def test_restarts_need_a_random_start(tmp_path: Path):
     name = written(tmp_path, {**data, "settings": settings})
     with pytest.raises(RequestError, match="random_start: should be true"):
         load_attack(name, tmp_path)
+
+
+def test_faults_of_a_corruption_name_the_keys_of_the_file(tmp_path: Path):
+    settings = {"kind": "gaussian_blur", "grid": [2, 1], "severity": 3, "sid": 224}
+    data = {"name": "blur", "attack": "corruption", "eps": 0.1, "settings": settings}
+    name = written(tmp_path, data)
+    with pytest.raises(RequestError) as caught:
+        load_attack(name, tmp_path)
+    place = f"{tmp_path}/preset.yaml"
+    assert sorted(
+        line.split(": ", 1)[1] for line in str(caught.value).splitlines()
+    ) == [
+        "eps: 0.1 would bound a corruption, which stays in no ball; leave it out, or "
+        "say inf.",
+        "settings.grid: should be one or more rising numbers.",
+        "settings.sid: unknown key. Did you mean 'side'? Known: grid, kind, severity, "
+        "side.",
+        "settings.side: required, but missing.",
+    ]
+    assert all(line.startswith(place) for line in str(caught.value).splitlines())
 
 
 def test_an_unknown_preset_gets_help():
