@@ -19,11 +19,14 @@ import typer
 
 from robustgen.cost import attack_cost, duration, estimate_cost
 from robustgen.errors import RequestError, RobustgenError
+from robustgen.full_assets import full_assets
 from robustgen.library import attack_names, load_attack, suite_names
-from robustgen.names import EMBEDDED, FULL, OPTIMIZERS, VIEW_FAMILIES
+from robustgen.names import EMBEDDED
 from robustgen.plugins import Factory, check_plugins, require_plugin
+from robustgen.projection_settings import METHODS, max_passes
 from robustgen.sources import choose_profile
 from robustgen.suite import Case, Suite, load_suite, narrow, resolve_cases
+from robustgen.view_settings import FAMILIES
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -90,8 +93,13 @@ def run_command(
     ] = None,
     seed: Seed = None,
     batch_size: Annotated[
-        int, typer.Option(min=1, max=100_000, help="Changes speed, no number.")
-    ] = 64,
+        int | None,
+        typer.Option(
+            min=1,
+            max=100_000,
+            help="Changes speed, no number. [default: 64, fewer from 512 px]",
+        ),
+    ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Reuse nothing from an earlier run.")
     ] = False,
@@ -170,6 +178,20 @@ def train_command(
     typer.echo(f"Written to {folder}/")
 
 
+@app.command("fetch")
+def fetch_command(
+    name: Annotated[str, typer.Argument(help="A data set or weights, see `list`.")],
+) -> None:
+    """Downloads a data set or weights, as far as that may be automated."""
+    again = "What was fetched is kept; the same command continues."
+    with _interruptible(again), _progress() as progress:
+        from robustgen.fetch import fetch, fetched_lines
+
+        fetched = fetch(name, progress=progress)
+    for line in fetched_lines(name, fetched):
+        typer.echo(line)
+
+
 @app.command("list")
 def list_command(
     kind: Annotated[Kind | None, typer.Argument(help="What to list.")] = None,
@@ -221,7 +243,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _dry_run_text(
-    suite: Suite, cases: Sequence[Case], folder: Path, batch_size: int
+    suite: Suite, cases: Sequence[Case], folder: Path, batch_size: int | None
 ) -> str:
     """The resolved cases and what they would cost."""
     first, cost = cases[0], estimate_cost(cases, batch_size=batch_size)
@@ -248,7 +270,8 @@ def _dry_run_text(
             f"{first.splits.val} validation and {first.splits.test} test images",
             *(line.rstrip() for line in table),
             f"  paths: {', '.join(first.paths)}",
-            f"  projection: {projection.optimizer}, {projection.passes} passes at most",
+            f"  projection: {projection.method}, "
+            f"{max_passes(projection)} passes at most",
             f"  views: {views.count} x {views.family}, layers {views.layers}",
             f"Cost: {cost.images:,} images; passes: {cost.attack_passes:,} of attacks, "
             f"{cost.projection_passes:,} of projections",
@@ -386,7 +409,7 @@ def _attack_lines() -> list[tuple[str, str]]:
 
 def _asset_lines(kind: str) -> list[tuple[str, str]]:
     shipped = [(name, "ships with robustgen") for name in EMBEDDED[kind]]
-    return shipped + [(name, "needs a download") for name in FULL[kind]]
+    return shipped + [(name, "needs a download") for name in full_assets(kind)]
 
 
 _LISTS: dict[Kind, Callable[[], list[tuple[str, str]]]] = {
@@ -395,8 +418,8 @@ _LISTS: dict[Kind, Callable[[], list[tuple[str, str]]]] = {
     Kind.GENERATORS: lambda: _asset_lines("generator"),
     Kind.CLASSIFIERS: lambda: _asset_lines("classifier"),
     Kind.DATASETS: lambda: _asset_lines("dataset"),
-    Kind.PROJECTORS: lambda: list(OPTIMIZERS.items()),
-    Kind.VIEWS: lambda: list(VIEW_FAMILIES.items()),
+    Kind.PROJECTORS: lambda: list(METHODS.items()),
+    Kind.VIEWS: lambda: list(FAMILIES.items()),
 }
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from robustgen.library import AttackSpec, CwAttack, FgsmAttack, PgdAttack
-from robustgen.suite import Case, asset_label
+from robustgen.projection_settings import max_passes
+from robustgen.suite import Case
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,16 @@ class UnitCost:
         attack_pass: Forward and backward pass of the classifier.
         synthesize: Forward pass of the generator.
         project_pass: One evaluation of the projection loss and its gradient.
+        networks_mb: Memory of the networks and of one block of activations.
+        image_mb: Memory that grows with each image of a batch.
     """
 
     classify: float
     attack_pass: float
     synthesize: float
     project_pass: float
+    networks_mb: float
+    image_mb: float
 
 
 UNIT_COSTS: Mapping[str, UnitCost] = MappingProxyType(
@@ -36,26 +41,31 @@ UNIT_COSTS: Mapping[str, UnitCost] = MappingProxyType(
             attack_pass=0.0002,
             synthesize=0.0005,
             project_pass=0.0022,
+            networks_mb=0,
+            image_mb=12,
         ),
         "faces": UnitCost(
             classify=0.00003,
             attack_pass=0.0001,
             synthesize=0.0006,
             project_pass=0.0023,
+            networks_mb=0,
+            image_mb=12,
         ),
     }
 )
-"""By name of the generator; a generator of the user's own counts as `faces`.
-`python benchmarks/units.py` prints this table for the machine it runs on."""
+"""By domain; a generator of the user's own without a card counts as `faces`.
+`python benchmarks/units.py` measures faces and digits, `python benchmarks/scale.py` the
+others, on networks of the released sizes."""
+
+BATCH_PIXELS = 2**22
+"""Pixels, over all images, of a batch; 64 images at most."""
 
 OVERHEAD_SECONDS = 6.0
 """Imports, loading, tables, figures and the report."""
 
 BASE_MEMORY_MB = 700.0
 """The process with torch, the assets and the report's libraries."""
-
-MEMORY_PER_IMAGE_MB = 12.0
-"""Activations and L-BFGS memory of one image of a batch."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +91,7 @@ class Cost:
     memory_mb: float
 
 
-def estimate_cost(cases: Sequence[Case], *, batch_size: int = 64) -> Cost:
+def estimate_cost(cases: Sequence[Case], *, batch_size: int | None = None) -> Cost:
     """What running `cases` costs if nothing can be reused.
 
     Args:
@@ -91,12 +101,13 @@ def estimate_cost(cases: Sequence[Case], *, batch_size: int = 64) -> Cost:
     images = attack_passes = projection_passes = synthesized = classified = 0
     seconds = OVERHEAD_SECONDS
     for case in cases:
-        unit = UNIT_COSTS.get(asset_label(case.pair.generator), UNIT_COSTS["faces"])
+        unit = unit_cost(case)
         count = case.splits.val + case.splits.test
         views = case.views.count
         paths = case.paths
         attacked = count * attack_cost(case.attack)
-        projected = count * case.projection.passes if "reconstruction" in paths else 0
+        projects = "reconstruction" in paths
+        projected = count * max_passes(case.projection) if projects else 0
         styled = "stylemix_ensemble" in paths or "combined_ensemble" in paths
         made = count * views if styled else 0
         scored = count * sum(views if p.endswith("_ensemble") else 1 for p in paths)
@@ -118,8 +129,31 @@ def estimate_cost(cases: Sequence[Case], *, batch_size: int = 64) -> Cost:
         synthesized=synthesized,
         classified=classified,
         seconds=seconds,
-        memory_mb=BASE_MEMORY_MB + batch_size * MEMORY_PER_IMAGE_MB,
+        memory_mb=max(_memory_mb(case, batch_size) for case in cases),
     )
+
+
+def unit_cost(case: Case) -> UnitCost:
+    """The figures of a case's domain; those of faces where there are none."""
+    name = "" if case.domain is None else case.domain.name
+    return UNIT_COSTS.get(name, UNIT_COSTS["faces"])
+
+
+def _memory_mb(case: Case, batch_size: int | None) -> float:
+    side = 32 if case.domain is None else case.domain.resolution
+    unit, size = unit_cost(case), batch_size or default_batch_size(side, side)
+    return BASE_MEMORY_MB + unit.networks_mb + size * unit.image_mb
+
+
+def default_batch_size(height: int, width: int) -> int:
+    """Images that are worked on together unless the user says otherwise.
+
+    >>> default_batch_size(32, 32), default_batch_size(512, 512)
+    (64, 16)
+    >>> default_batch_size(1024, 1024)
+    4
+    """
+    return max(1, min(64, BATCH_PIXELS // (height * width)))
 
 
 def attack_cost(attack: AttackSpec) -> int:

@@ -125,6 +125,9 @@ class Domain(Record):
     jitter: Jitter = Jitter()
     alignment: Alignment = Alignment()
     classifier_input: ClassifierInput = ClassifierInput()
+    validation_images: Count | None = None
+    """Images at the end of the training files that validate instead, where the data set
+    comes without a validation split."""
     released_steps: Annotated[int, Field(ge=1)] | None = None
     """L-BFGS steps that callers of the released code ask for."""
     sources: dict[str, str] = Field(default_factory=dict[str, str])

@@ -71,7 +71,9 @@ def evaluate_batch(subject: Subject, part: Dataset, split: str) -> Batch:
         split: `val` or `test`.
     """
     samples = [int(i) for i in part.index]
-    images = torch.from_numpy(part.images).to(subject.device)
+    images = torch.from_numpy(part.pixels()).to(subject.device)
+    weights = part.mask_pixels()
+    masks = None if weights is None else torch.from_numpy(weights).to(subject.device)
     labels = torch.from_numpy(part.labels).to(subject.device)
     outcome = run_attack(
         subject.attack,
@@ -82,7 +84,7 @@ def evaluate_batch(subject: Subject, part: Dataset, split: str) -> Batch:
         [rng_for(subject.seed, "attack", subject.attack_name, s) for s in samples],
         name=subject.attack_name,
     )
-    predicted = predict_paths(subject.defense, outcome.images, samples)
+    predicted = predict_paths(subject.defense, outcome.images, samples, masks)
     cost = {
         "distance_linf": outcome.distance_linf,
         "distance_l2": outcome.distance_l2,

@@ -4,10 +4,8 @@ import hashlib
 import inspect
 from pathlib import Path
 
-import numpy as np
 from torch import nn
 
-from robustgen.data.dataset import Dataset
 from robustgen.files import sha256_of
 
 _CODE = (
@@ -20,6 +18,8 @@ _CODE = (
     "checkpoints.py",
     "defense.py",
     "evaluate.py",
+    "inert.py",
+    "lpips_distance.py",
     "perceptual.py",
     "rngs.py",
     "seeding.py",
@@ -60,15 +60,6 @@ def of_source(thing: object) -> str:
     if path is None or not Path(path).is_file():
         return "no file"
     return sha256_of(Path(path))
-
-
-def of_dataset(dataset: Dataset) -> str:
-    """Fingerprint of images, labels and indices."""
-    digest = hashlib.sha256()
-    for array in (dataset.images, dataset.labels, dataset.index):
-        digest.update(f"{array.shape}{array.dtype}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
 
 
 def of_code() -> str:

@@ -11,8 +11,10 @@ import torch
 
 from robustgen.assets import asset_path
 from robustgen.files import sha256_of
+from robustgen.full_assets import full_assets
 from robustgen.names import EMBEDDED, WEIGHT_SUFFIXES
-from robustgen.suite import Pair
+from robustgen.sources import weights_path
+from robustgen.suite import Pair, WeightFile, asset_label
 
 PACKAGES = ("robustgen", "torch", "torchvision", "torchattacks", "numpy", "pandas")
 """Packages whose version a manifest names."""
@@ -36,21 +38,23 @@ def asset_hashes(pair: Pair) -> dict[str, str]:
 
     A factory has no file; what it built is in the address of its results.
     """
-    hashes: dict[str, str] = {}
-    for kind, file in _FILES.items():
-        asset = getattr(pair, kind)
-        if not isinstance(asset, str):
-            continue
-        if asset.endswith(WEIGHT_SUFFIXES):
-            path = Path(asset)
-        elif asset in EMBEDDED[kind]:
-            path = asset_path(asset, file)
-        else:
-            continue
-        hashes[f"{kind}: {asset if path.parent.name == asset else path.name}"] = (
-            sha256_of(path)
-        )
-    return hashes
+    return {
+        f"{kind}: {asset_label(getattr(pair, kind))}": sha256_of(path)
+        for kind, file in _FILES.items()
+        if (path := _file_of(getattr(pair, kind), kind, file)) is not None
+    }
+
+
+def _file_of(asset: object, kind: str, file: str) -> Path | None:
+    if isinstance(asset, WeightFile):
+        return Path(asset.weights)
+    if not isinstance(asset, str):
+        return None
+    if asset.endswith(WEIGHT_SUFFIXES):
+        return Path(asset)
+    if asset in EMBEDDED[kind]:
+        return asset_path(asset, file)
+    return weights_path(asset) if asset in full_assets(kind) else None
 
 
 def git_commit() -> str:

@@ -15,16 +15,18 @@ import torch
 from robustgen import fingerprints, provenance
 from robustgen.attacks import Attack
 from robustgen.catalog import (
-    Models,
     build_attack,
-    build_dataset,
     build_defense,
     build_models,
+    direction_files,
 )
+from robustgen.cost import default_batch_size
 from robustgen.data.dataset import Dataset
+from robustgen.datasets import build_dataset
+from robustgen.defense import Defense
 from robustgen.errors import RequestError
 from robustgen.evaluate import Subject, evaluate_batch, join_tables
-from robustgen.files import write_text
+from robustgen.files import sha256_of, write_text
 from robustgen.pictures import SHOWN, write_index, write_pictures
 from robustgen.progress import Progress, Silent
 from robustgen.report import Report, rebuild_report
@@ -40,6 +42,7 @@ from robustgen.suite import (
     suite_record,
 )
 from robustgen.table import PredictionTable, save_table
+from robustgen.thumbnails import thumbnails
 
 SPLITS = ("val", "test")
 
@@ -52,7 +55,7 @@ def run(
     device: str = "auto",
     limit: int | None = None,
     seed: int | None = None,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     fresh: bool = False,
     plugins: Sequence[str] = (),
     progress: Progress | None = None,
@@ -69,8 +72,8 @@ def run(
         device: `auto` (cuda if there is one), `cpu` or `cuda`.
         limit: Images of each split, at most; for a quick look.
         seed: Takes the place of the suite's seed.
-        batch_size: Images at a time. Changes speed and memory, and no number beyond
-            float rounding.
+        batch_size: Images at a time; by default `default_batch_size` of the data set.
+            Changes speed and memory, and no number beyond float rounding.
         fresh: Whether to throw away what `out` holds of earlier runs.
         plugins: Modules whose factories the suite may call.
         progress: Told how far the run is.
@@ -103,6 +106,8 @@ def run(
         of_pair = tuple(group)
         loaded = _load_pair(of_pair[0], where, plugins)
         assets_sha256 |= provenance.asset_hashes(pair)
+        height, width = loaded.dataset.image_shape[1:]
+        size = batch_size or default_batch_size(height, width)
         for case in of_pair:
             subject = _subject(case, loaded, where, plugins)
             for split, part in loaded.parts.items():
@@ -114,7 +119,7 @@ def run(
                     part,
                     split,
                     store,
-                    batch_size,
+                    size,
                     told,
                     f"{case.name} {split}",
                 )
@@ -125,7 +130,7 @@ def run(
                         folder / "pictures",
                         case.name,
                         table,
-                        part.images[:SHOWN],
+                        thumbnails(part.rows(slice(SHOWN)).pixels()),
                         store.pictures(),
                     )
     for stale in tables.glob("*.npz"):
@@ -143,7 +148,7 @@ def run(
         "code_sha256": code_sha256,
         "git_commit": provenance.git_commit(),
         "machine": provenance.machine(where),
-        "batch_size": batch_size,
+        "batch_size": batch_size or "by image size",
         "limit": limit,
         "plugins": list(plugins),
         "started": started.isoformat(timespec="seconds"),
@@ -158,27 +163,36 @@ class _LoadedPair:
     """What all cases of a pair share, and the fingerprints of it."""
 
     dataset: Dataset
-    models: Models
+    defense: Defense
     parts: Mapping[str, Dataset]
     parts_sha256: Mapping[str, str]
     networks_sha256: tuple[str, ...]
+    directions_sha256: tuple[str, ...]
 
 
 def _load_pair(case: Case, device: torch.device, plugins: Sequence[str]) -> _LoadedPair:
-    dataset = build_dataset(case.pair, case.splits, plugins)
-    models = build_models(case.pair, dataset, device, plugins)
+    dataset = build_dataset(case.pair, case.domain, case.splits, plugins)
+    models = build_models(case.pair, case.domain, dataset, device, plugins)
     parts = {
         split: dataset.part(split, getattr(case.splits, split)) for split in SPLITS
     }
-    networks = (models.classifier, models.gan, models.encoder, models.perceptual)
+    networks = [
+        network
+        for network in (
+            models.classifier,
+            models.gan,
+            models.encoder,
+            models.perceptual,
+        )
+        if network is not None
+    ]
     return _LoadedPair(
         dataset=dataset,
-        models=models,
+        defense=build_defense(case, dataset, models),
         parts=parts,
-        parts_sha256={
-            split: fingerprints.of_dataset(part) for split, part in parts.items()
-        },
+        parts_sha256={split: part.fingerprint() for split, part in parts.items()},
         networks_sha256=tuple(fingerprints.of_module(n) for n in networks),
+        directions_sha256=tuple(sha256_of(p) for p in direction_files(case)),
     )
 
 
@@ -199,7 +213,7 @@ def _subject(
         attack_name=case.attack.name,
         tier=case.attack.tier,
         threat=threat,
-        defense=build_defense(case, loaded.dataset, loaded.models),
+        defense=loaded.defense,
         classifier_name=asset_label(case.pair.classifier),
         seed=case.seed,
         device=device,
@@ -219,7 +233,7 @@ def _address(
         "views": case.views.model_dump(mode="json"),
         "jitter": case.jitter.model_dump(mode="json"),
         "flip": loaded.dataset.flip,
-        "card": dict(loaded.models.card),
+        "domain": case.domain and case.domain.model_dump(mode="json"),
     }
     code = [code_sha256]
     if case.attack.attack == "factory":
@@ -228,6 +242,7 @@ def _address(
         json.dumps(config, sort_keys=True),
         loaded.parts_sha256[split],
         *loaded.networks_sha256,
+        *loaded.directions_sha256,
         *code,
     )
 

@@ -74,11 +74,18 @@ class SourceFile:
 
     @property
     def present(self) -> bool:
-        """Whether the file, or enough files of the folder, are there."""
-        if not self.count:
-            return self.location.is_file()
-        images = self.location.glob(self.pattern)
-        return sum(1 for _ in islice(images, self.count)) == self.count
+        """Whether the file, or all files of the folder, are there."""
+        return self.location.is_file() if not self.count else self.found == self.count
+
+    @property
+    def found(self) -> int:
+        """Files of the folder that are there; those beyond `count` are not counted."""
+        return sum(1 for _ in islice(self.location.glob(self.pattern), self.count))
+
+    @property
+    def usable(self) -> bool:
+        """Whether the file, or a part of the folder, is there to be read."""
+        return self.present if not self.count else self.found > 0
 
     @property
     def automatic(self) -> bool:
@@ -167,8 +174,8 @@ def full_files(profile: Profile) -> tuple[SourceFile, ...]:
 
 
 def missing_files(profile: Profile) -> list[SourceFile]:
-    """Those files that are not on disk."""
-    return [file for file in full_files(profile) if not file.present]
+    """Those files that are not on disk. A part of a folder of images will do."""
+    return [file for file in full_files(profile) if not file.usable]
 
 
 def choose_profile(suite: Suite, requested: str = "auto") -> ProfileChoice:
@@ -192,8 +199,7 @@ def choose_profile(suite: Suite, requested: str = "auto") -> ProfileChoice:
         return ProfileChoice("embedded", _embedded_line(full))
     missing = missing_files(full)
     if not missing:
-        on_disk = " (every file it needs is on disk)" if full_files(full) else ""
-        return ProfileChoice("full", f"Profile: full{on_disk}.")
+        return ProfileChoice("full", _full_line(full))
     if requested == "auto" and embedded is not None:
         return ProfileChoice("embedded", _embedded_line(full))
     raise RequestError(
@@ -222,6 +228,18 @@ def file_lines(files: Iterable[SourceFile]) -> list[str]:
         if file.automatic:
             lines.append(f"      or: robustgen fetch {file.asset}")
     return lines
+
+
+def _full_line(full: Profile) -> str:
+    files = full_files(full)
+    if not files:
+        return "Profile: full."
+    parts = [
+        f" {file.path} holds {file.found:,} of {file.count:,} files."
+        for file in files
+        if not file.present
+    ]
+    return f"Profile: full (every file it needs is on disk).{''.join(parts)}"
 
 
 def _embedded_line(full: Profile | None) -> str:

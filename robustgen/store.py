@@ -16,6 +16,7 @@ from robustgen.errors import RequestError
 from robustgen.evaluate import Batch
 from robustgen.files import whole_file
 from robustgen.table import PredictionTable, load_table, save_table
+from robustgen.thumbnails import thumbnails
 
 
 @dataclass(frozen=True)
@@ -61,15 +62,15 @@ class BatchStore:
         return taken
 
     def save(self, start: int, batch: Batch, shown: int) -> None:
-        """Writes a batch, and before it the pictures of its first `shown` images."""
+        """Writes a batch, and before it thumbnails of its first `shown` images."""
         stop = start + len(batch.table.sample)
         name = f"{start:06d}-{stop:06d}"
         if shown:
-            arrays = {"attacked": batch.attacked[:shown]}
+            arrays = {"attacked": thumbnails(batch.attacked[:shown])}
             if batch.reconstruction is not None:
-                arrays["reconstruction"] = batch.reconstruction[:shown]
+                arrays["reconstruction"] = thumbnails(batch.reconstruction[:shown])
             if batch.views is not None:
-                arrays["views"] = batch.views[:shown]
+                arrays["views"] = thumbnails(batch.views[:shown])
             path = self.folder / f"{name}.pictures"
             with whole_file(path) as temporary, temporary.open("wb") as stream:
                 np.savez_compressed(stream, **arrays)  # pyright: ignore[reportArgumentType]

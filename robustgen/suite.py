@@ -12,9 +12,10 @@ stand at the top for all profiles; a profile may repeat one and change some of i
 keys. No torch here: a suite is checked and its cases are listed in milliseconds.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
@@ -27,10 +28,24 @@ from pydantic import (
 )
 
 from robustgen.documents import Document, Loc, read_document
+from robustgen.domain import Domain, Jitter, load_domain
 from robustgen.errors import RequestError, suggestion
+from robustgen.full_assets import asset_domain, full_assets
 from robustgen.library import AttackSpec, attack_document, suite_path
-from robustgen.names import EMBEDDED, FULL, KINDS, WEIGHT_SUFFIXES
+from robustgen.names import (
+    EMBEDDED,
+    KINDS,
+    NONE,
+    OPTIONAL_KINDS,
+    WEIGHT_SUFFIXES,
+)
 from robustgen.plugins import Factory
+from robustgen.projection_settings import (
+    HybridSettings,
+    ProjectionSettings,
+    needs_encoder,
+    needs_perceptual,
+)
 from robustgen.schema import (
     Count,
     Info,
@@ -42,6 +57,7 @@ from robustgen.schema import (
     find_faults,
     validate,
 )
+from robustgen.view_settings import StylemixViews, Views, ViewSettings
 
 ProfileName: TypeAlias = Literal["full", "embedded"]
 
@@ -53,20 +69,128 @@ PathName: TypeAlias = Literal[
     "image_ensemble",
 ]
 
+
+class WeightFile(Record):
+    """A classifier from a file that does not say what network it is."""
+
+    weights: str
+    """A torch or safetensors file of named tensors."""
+    kind: str
+    """Such as `torchvision:resnet50` or `timm:vit_small_patch16_224`."""
+    name: Name | None = None
+    """What tables call it; by default the stem of the file."""
+
+    @field_validator("weights")
+    @classmethod
+    def _is_there(cls, value: str, info: Info) -> str:
+        return _existing(value, info)
+
+    @property
+    def label(self) -> str:
+        """What tables call it."""
+        return self.name or Path(self.weights).stem
+
+
+class NpzFile(Record):
+    """A data set in one `.npz` file; see `robustgen.data.npz`."""
+
+    npz: str
+    """The file."""
+    name: Name | None = None
+    """What tables call it; by default the stem of the file."""
+
+    @field_validator("npz")
+    @classmethod
+    def _is_there(cls, value: str, info: Info) -> str:
+        return _existing(value, info)
+
+    @property
+    def label(self) -> str:
+        """What tables call it."""
+        return self.name or Path(self.npz).stem
+
+
+class ImageFolder(Record):
+    """A data set in a folder of images; see `robustgen.data.folder`."""
+
+    folder: str
+    """`FOLDER/{train,val,test}/CLASS/*.png`, or `FOLDER/CLASS/*.png`."""
+    resolution: Annotated[int, Field(ge=4, le=4096)] | None = None
+    """Side to which images are resized; by default they have one size already."""
+    name: Name | None = None
+    """What tables call it; by default the name of the folder."""
+
+    @field_validator("folder")
+    @classmethod
+    def _is_there(cls, value: str, info: Info) -> str:
+        path = (info.context or {}).get("folder", Path()) / value
+        if not path.is_dir():
+            raise fault(f"{path}: no such folder.")
+        return str(path.resolve())
+
+    @property
+    def label(self) -> str:
+        """What tables call it."""
+        return self.name or Path(self.folder).name
+
+
+def _existing(value: str, info: Info) -> str:
+    """The absolute path of a file that a suite names relative to itself."""
+    path = (info.context or {}).get("folder", Path()) / value
+    if not path.is_file():
+        raise fault(f"{path}: no such file.")
+    return str(path.resolve())
+
+
+def _form(value: object) -> str:
+    """Which member of a union of assets a value is meant to be."""
+    if isinstance(value, str):
+        return "<name>"
+    if isinstance(value, Mapping):
+        keys = value.keys()
+        return next((f"<{key}>" for key in _FORMS if key in keys), "<factory>")
+    return next(
+        (f"<{key}>" for key in _FORMS if isinstance(value, _FORMS[key])), "<factory>"
+    )
+
+
+_FORMS: Mapping[str, type[Record]] = MappingProxyType(
+    {"weights": WeightFile, "npz": NpzFile, "folder": ImageFolder}
+)
+
 Asset: TypeAlias = Annotated[
     Annotated[str, Tag("<name>")] | Annotated[Factory, Tag("<factory>")],
     Discriminator(lambda value: "<name>" if isinstance(value, str) else "<factory>"),
 ]
 """A catalog name, the path of a weight file, or a factory of the user's own."""
 
+ClassifierAsset: TypeAlias = Annotated[
+    Annotated[str, Tag("<name>")]
+    | Annotated[WeightFile, Tag("<weights>")]
+    | Annotated[Factory, Tag("<factory>")],
+    Discriminator(_form),
+]
+"""An asset, or a file of weights with the network that they belong to."""
 
-def asset_label(asset: str | Factory) -> str:
+DatasetAsset: TypeAlias = Annotated[
+    Annotated[str, Tag("<name>")]
+    | Annotated[NpzFile, Tag("<npz>")]
+    | Annotated[ImageFolder, Tag("<folder>")]
+    | Annotated[Factory, Tag("<factory>")],
+    Discriminator(_form),
+]
+"""A catalog name, a file or folder of images, or a factory of the user's own."""
+
+AnyAsset: TypeAlias = str | Factory | WeightFile | NpzFile | ImageFolder
+
+
+def asset_label(asset: AnyAsset) -> str:
     """What tables and reports call an asset.
 
     >>> asset_label("faces"), asset_label("weights/net.safetensors")
     ('faces', 'net')
     """
-    if isinstance(asset, Factory):
+    if not isinstance(asset, str):
         return asset.label
     return Path(asset).stem if asset.endswith(WEIGHT_SUFFIXES) else asset
 
@@ -74,34 +198,65 @@ def asset_label(asset: str | Factory) -> str:
 class Pair(Record):
     """A classifier on its data set, and the generative model that defends it."""
 
-    dataset: Asset
+    dataset: DatasetAsset
     attribute: str | None = None
     """Which of the data set's attributes is the label; by default its first."""
-    classifier: Asset
+    classifier: ClassifierAsset
     generator: Asset
     encoder: Asset
+    """`none` for a projection method that needs no encoder."""
     perceptual: Asset
+    """`none` where the perceptual loss has no weight."""
+    domain: str | None = None
+    """Card of the generator's domain, by name or file; by default the one that the
+    generator's name stands for, and none for a generator of the user's own."""
 
     @field_validator(*KINDS)
     @classmethod
-    def _known(cls, value: str | Factory, info: Info) -> str | Factory:
+    def _known(cls, value: AnyAsset, info: Info) -> AnyAsset:
         kind = info.field_name or ""
-        if isinstance(value, Factory):
+        if not isinstance(value, str):
             return value
         if kind != "dataset" and value.endswith(WEIGHT_SUFFIXES):
-            path = (info.context or {}).get("folder", Path()) / value
-            if not path.is_file():
-                raise fault(f"{path}: no such file.")
-            return str(path.resolve())
-        known = (*EMBEDDED[kind], *FULL[kind])
+            return _existing(value, info)
+        if value == NONE and kind in OPTIONAL_KINDS:
+            return value
+        known = (*EMBEDDED[kind], *full_assets(kind))
         if value not in known:
             raise fault(f"unknown {kind} '{value}'. {suggestion(value, known)}")
         return value
+
+    @field_validator("domain")
+    @classmethod
+    def _readable(cls, value: str | None, info: Info) -> str | None:
+        if value is None:
+            return None
+        folder = (info.context or {}).get("folder", Path())
+        try:
+            load_domain(value, folder)
+        except RequestError as error:
+            raise fault(str(error)) from None
+        path = folder / value
+        return str(path.resolve()) if path.is_file() else value
 
     @property
     def labels(self) -> tuple[str, str]:
         """What tables call the data set and the classifier."""
         return asset_label(self.dataset), asset_label(self.classifier)
+
+    @property
+    def card(self) -> Domain | None:
+        """The card of the generator's domain; None where nothing says which it is."""
+        if self.domain is not None:
+            return load_domain(self.domain)
+        if not isinstance(self.generator, str):
+            return None
+        if self.generator in EMBEDDED["generator"]:
+            return load_domain(self.generator)
+        if self.generator not in full_assets("generator"):
+            return None
+        name = asset_domain(self.generator)
+        return None if name is None else load_domain(name)
 
 
 class Splits(Record):
@@ -113,85 +268,17 @@ class Splits(Record):
     """Test images, on which accuracy is reported."""
 
 
-class ProjectionSettings(Record):
-    """w* = argmin (1-λp) L1 + λp perceptual + λl latent, from w = E(x)."""
-
-    optimizer: Literal["lbfgs", "adam"] = "lbfgs"
-    passes: Annotated[int, Field(ge=1, le=100_000)] = 12
-    """Evaluations of the loss and its gradient that one image may cost."""
-    steps: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """Iterations at most; by default as many as the passes allow."""
-    perceptual_weight: Annotated[Number, Field(ge=0, le=1)] = 0.5
-    """λp: share of the perceptual loss in the image term; 0 is L1 alone."""
-    latent_weight: Annotated[Number, Field(ge=0)] = 0.25
-    """λl: weight of MSE(E(G(w)), E(x)); 0 saves its cost."""
-    tolerance: Annotated[Number, Field(ge=0, lt=1)] = 0.0
-    """An image stops when a step lowers its loss by less than this share; 0: never."""
-
-
-def _layer_range(value: object) -> object:
-    if isinstance(value, list):
-        return tuple(value)
-    if isinstance(value, str) and value not in ("coarse", "fine"):
-        raise fault(
-            f"unknown layers '{value}'. {suggestion(value, ('coarse', 'fine'))} "
-            "Or give a range: [start, stop]."
-        )
-    if not isinstance(value, str):
-        raise fault(f"should be coarse, fine or [start, stop], not {value!r}.")
-    return value
-
-
-class ViewSettings(Record):
-    """Variations of the projected code."""
-
-    family: Literal["stylemix", "isotropic", "pca"] = "stylemix"
-    layers: Annotated[
-        Annotated[Literal["coarse", "fine"], Tag("<name>")]
-        | Annotated[tuple[int, int], Tag("<range>")],
-        Discriminator(lambda value: "<name>" if isinstance(value, str) else "<range>"),
-        BeforeValidator(_layer_range),
-    ] = "fine"
-    """Style layers that vary: named by the generator's card, or half-open."""
-    count: Annotated[int, Field(ge=1, le=10_000)] = 32
-    """Views of one image."""
-    sigma: Annotated[Number, Field(gt=0)] | None = None
-    """Std of isotropic noise, in units of w."""
-    beta: Annotated[Number, Field(gt=0)] | None = None
-    """Half-width of a step along a principal direction, in stds."""
-
-    @field_validator("layers")
-    @classmethod
-    def _a_range(cls, value: str | tuple[int, int]) -> str | tuple[int, int]:
-        if not isinstance(value, str) and not 0 <= value[0] < value[1]:
-            raise fault(
-                f"[{value[0]}, {value[1]}] is empty; start at 0 or more, below stop."
-            )
-        return value
-
-    @model_validator(mode="after")
-    def _family_and_strength(self) -> "ViewSettings":
-        strength = {"isotropic": "sigma", "pca": "beta"}
-        own = strength.get(self.family)
-        if own and getattr(self, own) is None:
-            raise fault(f"family '{self.family}' needs `{own}`.")
-        for family, key in strength.items():
-            if key != own and getattr(self, key) is not None:
-                raise fault(
-                    f"`{key}` belongs to family '{family}', not to '{self.family}'."
-                )
-        return self
-
-
 class JitterSettings(Record):
     """Classic variations of an image: crop, flip and color."""
 
-    zoom: Annotated[Number, Field(ge=1, le=2)] = 33 / 32
-    """Enlargement before a random crop back to size; 1 crops nothing."""
+    zoom: Annotated[Number, Field(ge=1, le=2)] | None = None
+    """Enlargement before a random crop back to size; 1 crops nothing. By default that
+    of the domain card, 33/32 without one."""
     flip: Literal["auto"] | bool = "auto"
     """Mirror half of the views; `auto`: where the data set allows it."""
-    color: Annotated[Number, Field(ge=0, lt=1)] = 0.05
-    """Half-width of the factors of brightness, contrast and saturation."""
+    color: Annotated[Number, Field(ge=0, lt=1)] | None = None
+    """Half-width of the factors of brightness, contrast and saturation. By default that
+    of the domain card, 0.05 without one."""
 
     @field_validator("flip", mode="before")
     @classmethod
@@ -247,8 +334,8 @@ class Settings(Record):
         "image_ensemble",
     )
     splits: Splits = Splits()
-    projection: ProjectionSettings = ProjectionSettings()
-    views: ViewSettings = ViewSettings()
+    projection: ProjectionSettings = HybridSettings()
+    views: ViewSettings = StylemixViews()
     jitter: JitterSettings = JitterSettings()
     ensemble: EnsembleSettings = EnsembleSettings()
 
@@ -289,7 +376,7 @@ class Settings(Record):
         cls, value: EnsembleSettings, info: Info
     ) -> EnsembleSettings:
         views = info.data.get("views")
-        if isinstance(views, ViewSettings) and value.size > views.count + 1:
+        if isinstance(views, Views) and value.size > views.count + 1:
             raise fault(
                 f"size {value.size} exceeds the pool of {views.count + 1} (one base "
                 f"image and views.count = {views.count}). Lower `size` or raise "
@@ -316,6 +403,31 @@ class Profile(Settings):
             )
         return value
 
+    @model_validator(mode="after")
+    def _pairs_have_what_it_takes(self) -> "Profile":
+        for pair in self.pairs:
+            if needs_encoder(self.projection) and pair.encoder == NONE:
+                raise fault(
+                    f"projection method '{self.projection.method}' needs an encoder, "
+                    f"but {pair.labels[0]} has `encoder: none`."
+                )
+            if needs_perceptual(self.projection) and pair.perceptual == NONE:
+                raise fault(
+                    "the projection compares features, but "
+                    f"{pair.labels[0]} has `perceptual: none`; name a perceptual loss "
+                    "or set its weight to 0."
+                )
+            views, card = self.views, pair.card
+            strength = views.strength
+            if strength and getattr(_filled_views(views, card), strength) is None:
+                layers = views.layers if isinstance(views.layers, str) else "a range"
+                domain = "no domain" if card is None else f"domain '{card.name}'"
+                raise fault(
+                    f"views: family '{views.family}' needs `{strength}`: {domain} has "
+                    f"no default for layers {layers}."
+                )
+        return self
+
 
 class EmbeddedProfile(Profile):
     """A profile that needs no download."""
@@ -326,7 +438,7 @@ class EmbeddedProfile(Profile):
         for index, pair in enumerate(value):
             for kind in KINDS:
                 name = getattr(pair, kind)
-                if name in FULL[kind]:
+                if name in full_assets(kind):
                     raise fault(
                         f"{index}.{kind} '{name}' needs a download and belongs to the "
                         f"full profile. Known here: {', '.join(EMBEDDED[kind])}."
@@ -390,6 +502,7 @@ class Case:
     views: ViewSettings
     jitter: JitterSettings
     ensemble: EnsembleSettings
+    domain: Domain | None
 
     @property
     def name(self) -> str:
@@ -443,12 +556,34 @@ def resolve_cases(suite: Suite, profile: str) -> tuple[Case, ...]:
             paths=chosen.paths,
             splits=chosen.splits,
             projection=chosen.projection,
-            views=chosen.views,
-            jitter=chosen.jitter,
+            views=_filled_views(chosen.views, card),
+            jitter=_filled_jitter(chosen.jitter, card),
             ensemble=chosen.ensemble,
+            domain=card,
         )
-        for pair in chosen.pairs
+        for pair, card in ((pair, pair.card) for pair in chosen.pairs)
         for attack in chosen.attacks
+    )
+
+
+def _filled_views(views: ViewSettings, card: Domain | None) -> ViewSettings:
+    """Views whose strength, if the suite leaves it open, is the domain's."""
+    if card is None or not isinstance(views.layers, str):
+        return views
+    kind = views.strength
+    if kind is None or getattr(views, kind) is not None:
+        return views
+    return views.model_copy(update={kind: card.strength(kind, views.layers)})
+
+
+def _filled_jitter(jitter: JitterSettings, card: Domain | None) -> JitterSettings:
+    """Jitter that leaves nothing open but, without a card, whether to flip."""
+    own = Jitter(zoom=33 / 32, color=0.05) if card is None else card.jitter
+    flip = jitter.flip if card is None or jitter.flip != "auto" else own.flip
+    return JitterSettings(
+        zoom=own.zoom if jitter.zoom is None else jitter.zoom,
+        flip=flip,
+        color=own.color if jitter.color is None else jitter.color,
     )
 
 

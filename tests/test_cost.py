@@ -1,15 +1,18 @@
 """The estimate counts what a run does."""
 
+import dataclasses
+
 import pytest
 
 from robustgen.cost import (
     BASE_MEMORY_MB,
-    MEMORY_PER_IMAGE_MB,
     OVERHEAD_SECONDS,
     UNIT_COSTS,
     attack_cost,
     estimate_cost,
+    unit_cost,
 )
+from robustgen.domain import domain_names, load_domain
 from robustgen.library import (
     CleanAttack,
     CwAttack,
@@ -19,17 +22,16 @@ from robustgen.library import (
     PgdAttack,
     PgdSettings,
 )
-from robustgen.names import EMBEDDED
+from robustgen.projection_settings import DefenseGanSettings, HybridSettings
 from robustgen.suite import (
     Case,
     EnsembleSettings,
     JitterSettings,
     Pair,
     PathName,
-    ProjectionSettings,
     Splits,
-    ViewSettings,
 )
+from robustgen.view_settings import StylemixViews
 
 PGD = PgdAttack(
     name="pgd",
@@ -67,10 +69,11 @@ def case_of(paths: tuple[PathName, ...]) -> Case:
         attack=PGD,
         paths=paths,
         splits=Splits(val=3, test=7),
-        projection=ProjectionSettings(passes=12),
-        views=ViewSettings(count=32),
+        projection=HybridSettings(passes=12),
+        views=StylemixViews(count=32),
         jitter=JitterSettings(),
         ensemble=EnsembleSettings(),
+        domain=load_domain("faces"),
     )
 
 
@@ -94,7 +97,7 @@ def test_counts_of_all_paths():
     assert cost.projection_passes == 20 * 12
     assert cost.synthesized == 20 * 32
     assert cost.classified == 20 * (2 + 3 * 32)
-    assert cost.memory_mb == BASE_MEMORY_MB + 10 * MEMORY_PER_IMAGE_MB
+    assert cost.memory_mb == BASE_MEMORY_MB + 10 * UNIT_COSTS["faces"].image_mb
 
 
 def test_paths_that_are_not_asked_for_cost_nothing():
@@ -106,5 +109,31 @@ def test_paths_that_are_not_asked_for_cost_nothing():
     assert cost.seconds == pytest.approx(expected)
 
 
-def test_every_embedded_generator_has_its_figures():
-    assert set(UNIT_COSTS) == set(EMBEDDED["generator"])
+def test_every_domain_has_its_figures():
+    assert set(UNIT_COSTS) == set(domain_names())
+
+
+def test_a_larger_domain_costs_more():
+    small = case_of(("image", "reconstruction"))
+    large = dataclasses.replace(small, domain=load_domain("celebahq"))
+    assert unit_cost(large) is UNIT_COSTS["celebahq"]
+    assert estimate_cost([large]).seconds > 1000 * (
+        estimate_cost([small]).seconds - OVERHEAD_SECONDS
+    )
+    # The default batch of 1,024 px is 4 images.
+    unit = UNIT_COSTS["celebahq"]
+    expected = BASE_MEMORY_MB + unit.networks_mb + 4 * unit.image_mb
+    assert estimate_cost([small, large]).memory_mb == expected
+
+
+def test_a_domain_of_ones_own_costs_what_faces_do():
+    none = dataclasses.replace(case_of(("image",)), domain=None)
+    assert unit_cost(none) is UNIT_COSTS["faces"]
+
+
+def test_restarts_are_passes():
+    case = dataclasses.replace(
+        case_of(("image", "reconstruction")),
+        projection=DefenseGanSettings(restarts=3, passes=7),
+    )
+    assert estimate_cost([case]).projection_passes == 10 * 21

@@ -8,11 +8,15 @@ import pytest
 import yaml
 
 from robustgen import table
+from robustgen.domain import load_domain
 from robustgen.errors import RequestError
 from robustgen.library import suite_names
+from robustgen.projection_settings import HybridSettings
 from robustgen.suite import (
+    JitterSettings,
     PathName,
     Suite,
+    WeightFile,
     asset_label,
     load_suite,
     narrow,
@@ -140,7 +144,7 @@ def test_one_fault_of_two_profiles_is_listed_once(tmp_path: Path):
         profiles={"full": profile, "embedded": json.loads(json.dumps(profile))},
     )
     (only,) = faults(tmp_path, data)
-    assert "views.family: unknown value 'stylemx'. Did you mean 'stylemix'?" in only
+    assert "views: unknown family 'stylemx'. Did you mean 'stylemix'?" in only
 
 
 def test_sections_are_checked_without_profiles_too(tmp_path: Path):
@@ -234,19 +238,130 @@ def test_an_unknown_profile_is_refused(tmp_path: Path):
         resolve_cases(suite, "full")
 
 
+SHIPPED = {
+    # attacks, pairs of both profiles, validation and test images of the stand-in
+    "cars": (4, 1, 100, 200),
+    "cats": (4, 1, 100, 200),
+    "celebahq_attributes": (4, 4, 50, 100),
+    "celebahq_corruptions": (16, 1, 50, 100),
+    "celebahq_smiling": (4, 1, 100, 200),
+    "cifar10": (4, 1, 100, 200),
+    "digits": (4, 1, 200, 300),
+}
+
+
 @pytest.mark.parametrize("name", suite_names())
 def test_shipped_suites(name: str):
     suite = load_suite(name)
     assert suite.name == name
     assert suite.about
-    cases = resolve_cases(suite, "embedded")
-    assert [case.attack.name for case in cases] == ["clean", "fgsm", "pgd", "cw"]
-    assert {len(case.paths) for case in cases} == {5}
-    assert all(case.splits.val >= 100 for case in cases)
-    assert all(case.splits.test >= 200 for case in cases)
-    attacks = {case.attack.name: case.attack for case in cases}
-    eps = {"celebahq_smiling": 8 / 255, "digits": 32 / 255}[name]
-    assert attacks["pgd"].eps == attacks["fgsm"].eps == eps
+    attacks, pairs, val, test = SHIPPED[name]
+    for profile in ("full", "embedded"):
+        if getattr(suite.profiles, profile) is None:
+            assert (name, profile) == ("digits", "full")
+            continue
+        cases = resolve_cases(suite, profile)
+        assert len(cases) == attacks * pairs
+        assert {len(case.paths) for case in cases} == {5}
+        assert all(case.domain is not None for case in cases)
+        assert all(case.jitter.zoom and case.jitter.color is not None for case in cases)
+    embedded = resolve_cases(suite, "embedded")
+    assert {case.splits.val for case in embedded} == {val}
+    assert {case.splits.test for case in embedded} == {test}
+    names = [case.attack.name for case in embedded[:attacks]]
+    if attacks == 4:
+        assert names == ["clean", "fgsm", "pgd", "cw"]
+        digits = embedded[0].pair.generator == "digits"
+        eps = {case.attack.eps for case in embedded if case.attack.norm == "linf"}
+        assert eps == {32 / 255 if digits else 8 / 255}
+    else:
+        kinds = ("jpeg", "gaussian_blur", "gaussian_noise")
+        assert names == ["clean", *(f"{k}_{s}" for k in kinds for s in range(1, 6))]
+
+
+@pytest.mark.parametrize(
+    ("name", "resolution", "steps", "layers"),
+    [
+        ("celebahq_smiling", 1024, 500, (10, 18)),
+        ("celebahq_attributes", 1024, 500, (10, 18)),
+        ("celebahq_corruptions", 1024, 500, (10, 18)),
+        ("cars", 512, 500, (10, 16)),
+        ("cats", 256, 500, (0, 4)),
+        ("cifar10", 32, 200, (7, 8)),
+    ],
+)
+def test_full_profiles_are_the_released_ones(
+    name: str, resolution: int, steps: int, layers: tuple[int, int]
+):
+    for case in resolve_cases(load_suite(name), "full"):
+        domain, projection = case.domain, case.projection
+        assert domain is not None
+        assert isinstance(projection, HybridSettings)
+        assert isinstance(case.views.layers, str)
+        assert domain.resolution == resolution
+        assert domain.ranges[case.views.layers] == layers
+        assert projection.steps == domain.released_steps == steps
+        # The released loss lives on pixels in [-1, 1].
+        assert projection.pixel_range == 2
+        assert (projection.perceptual_weight, projection.latent_weight) == (0.5, 0.25)
+        assert case.pair.perceptual == "lpips_alex"
+
+
+def test_the_papers_four_attributes():
+    cases = resolve_cases(load_suite("celebahq_attributes"), "full")[::4]
+    assert [(case.pair.attribute, case.pair.classifier) for case in cases] == [
+        ("Smiling", "celebahq_smiling"),
+        ("Arched_Eyebrows", "celebahq_arched_eyebrows"),
+        ("Young", "celebahq_young"),
+        ("Wavy_Hair", "celebahq_wavy_hair"),
+    ]
+
+
+def test_what_a_suite_leaves_open_is_the_domains(tmp_path: Path):
+    faces = {kind: "faces" for kind in PAIR}
+    data = suite_of(
+        profiles={"embedded": {"pairs": [faces]}},
+        views={"family": "isotropic", "layers": "fine"},
+        jitter={"color": 0.01},
+    )
+    case = resolve_cases(loaded(tmp_path, data), "embedded")[0]
+    card = load_domain("faces")
+    assert case.views.sigma == card.strength("sigma", "fine")
+    assert case.jitter == JitterSettings(zoom=33 / 32, flip=True, color=0.01)
+
+
+def test_a_card_of_ones_own(tmp_path: Path):
+    card = (
+        "version: 1\nname: mine\nresolution: 32\nstyle_layers: 8\n"
+        "layers: {fine: [6, 8]}\nviews: {beta: {fine: [4]}}\n"
+    )
+    (tmp_path / "mine.yaml").write_text(card)
+    data = suite_of(
+        profiles={"embedded": {"pairs": [{**PAIR, "domain": "mine.yaml"}]}},
+        views={"family": "sefa"},
+    )
+    case = resolve_cases(loaded(tmp_path, data), "embedded")[0]
+    assert case.domain is not None
+    assert case.domain.name == "mine"
+    assert case.views.beta == 4
+    assert case.jitter.zoom == 1.0
+
+
+def test_files_as_data_and_weights(tmp_path: Path):
+    (tmp_path / "net.pth").touch()
+    (tmp_path / "data.npz").touch()
+    (tmp_path / "pictures").mkdir()
+    pair = {**PAIR, "classifier": {"weights": "net.pth", "kind": "torchvision:alexnet"}}
+    pairs = [
+        {**pair, "dataset": {"npz": "data.npz"}},
+        {**pair, "dataset": {"folder": "pictures", "resolution": 32, "name": "own"}},
+    ]
+    suite = loaded(tmp_path, suite_of(profiles={"embedded": {"pairs": pairs}}))
+    first, second = suite.profile("embedded").pairs
+    assert first.labels == ("data", "net")
+    assert second.labels == ("own", "net")
+    assert isinstance(first.classifier, WeightFile)
+    assert first.classifier.weights == str(tmp_path / "net.pth")
 
 
 WRONG = [
@@ -350,14 +465,53 @@ WRONG = [
     (suite_of(projection={"passes": 1.5}), "projection.passes: should be a valid int"),
     (suite_of(projection={"passes": True}), "projection.passes: should be a valid int"),
     (
-        suite_of(views={"family": "isotropic"}),
-        "views: family 'isotropic' needs `sigma`",
+        suite_of(views={"family": "isotropic", "layers": [2, 5]}),
+        "views: family 'isotropic' needs `sigma`: domain 'digits' has no default",
     ),
     (suite_of(views={"beta": 1}), "views: `beta` belongs to family 'pca'"),
     (suite_of(views={"layers": "fin"}), "views.layers: unknown layers 'fin'."),
     (suite_of(views={"layers": [3, 3]}), "views.layers: [3, 3] is empty"),
     (suite_of(views={"layers": [1, 2, 3]}), "views.layers: "),
-    (suite_of(views={"layers": 3}), "views.layers: should be coarse, fine or"),
+    (
+        suite_of(views={"layers": 3}),
+        "views.layers: should be coarse, middle, fine, all or",
+    ),
+    (
+        suite_of(profiles={"embedded": {"pairs": [{**PAIR, "encoder": "none"}]}}),
+        "projection method 'hybrid' needs an encoder, but digits has `encoder: none`.",
+    ),
+    (
+        suite_of(profiles={"embedded": {"pairs": [{**PAIR, "perceptual": "none"}]}}),
+        "the projection compares features, but digits has `perceptual: none`;",
+    ),
+    (
+        suite_of(profiles={"embedded": {"pairs": [{**PAIR, "domain": "digit"}]}}),
+        "pairs.0.domain: Unknown domain 'digit'. Did you mean 'digits'?",
+    ),
+    (
+        suite_of(
+            profiles={"embedded": {"pairs": [{**PAIR, "dataset": {"npz": "no.npz"}}]}}
+        ),
+        "no.npz: no such file.",
+    ),
+    (
+        suite_of(
+            profiles={"embedded": {"pairs": [{**PAIR, "dataset": {"folder": "no"}}]}}
+        ),
+        "no: no such folder.",
+    ),
+    (
+        suite_of(
+            profiles={
+                "embedded": {
+                    "pairs": [
+                        {**PAIR, "classifier": {"weights": "no.pth", "kind": "a"}}
+                    ]
+                }
+            }
+        ),
+        "no.pth: no such file.",
+    ),
     (suite_of(views={"count": 10}), "ensemble: size 31 exceeds the pool of 11"),
     (suite_of(jitter={"flip": "maybe"}), "jitter.flip: should be auto, true or false"),
     (suite_of(jitter={"color": "inf"}), "jitter.color: should be a finite number."),
