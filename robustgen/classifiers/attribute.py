@@ -1,8 +1,16 @@
 """The CelebA attribute classifiers of the released code.
 
 The discriminator of StyleGAN (arXiv:1812.04948) at 256 pixels without its minibatch
-statistics, one logit for one attribute. The released code evaluates the logit l as
-`softmax([l, -l])`, so class 1, the attribute, has the probability `sigmoid(-2 l)`.
+statistics, one logit l for one attribute, negative where it is seen. robustgen needs a
+logit for each class, so it makes the two of the released evaluation: `[l, -l]`, class 1
+being the attribute.
+
+Training and evaluation do not agree on what l means. Training minimizes
+`BCEWithLogits(l, 1 - y)`: the attribute has the probability `sigmoid(-l)`. Evaluation
+takes `softmax([l, -l])`: `sigmoid(-2 l)`, the same class, but as if the network were
+twice as sure. For one image this changes nothing; where probabilities of several images
+are averaged, or a loss is attacked, it does. The released tables are made with the
+doubled logit, so it is kept. `[l / 2, -l / 2]` would be what was trained.
 """
 
 from collections.abc import Mapping

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, TypeAlias
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -15,15 +15,43 @@ from robustgen.checkpoints import (
     read_checkpoint,
     save_weights,
 )
-from robustgen.checkpoints import tensor_entries as tensors_of
 from robustgen.classifiers.attribute import attribute_from_state, is_attribute_state
+from robustgen.classifiers.cat_car_resnet import (
+    cat_car_from_state,
+    is_cat_car_content,
+    is_resnet18_state,
+)
+from robustgen.classifiers.cifar_resnet import (
+    CIFAR10_STATISTICS,
+    cifar_resnet_from_state,
+    is_cifar_resnet_state,
+)
 from robustgen.classifiers.cnn import SmallCNN
+from robustgen.classifiers.preprocess import ZERO_CENTERED
+from robustgen.classifiers.states import named_tensors
+from robustgen.classifiers.timm_models import timm_classifier
+from robustgen.classifiers.torchvision_models import (
+    torchvision_classifier,
+    torchvision_names,
+)
 from robustgen.errors import RequestError, unknown_name
 
-Kind: TypeAlias = Literal["small_cnn", "attribute"]
-"""Networks that a file may hold."""
+_KINDS: Mapping[str, str] = MappingProxyType(
+    {
+        "attribute": "attribute",
+        "cat_car_resnet18": "resnet18",
+        "cifar_resnet18": "cifar_resnet18",
+        "pytorch_cifar_resnet18": "cifar_resnet18",
+        "small_cnn": "small_cnn",
+    }
+)
+"""What may be asked for, and the architecture that the file must hold then."""
 
-_KINDS = ("attribute", "small_cnn")
+_LIBRARIES = MappingProxyType(
+    {"timm": timm_classifier, "torchvision": torchvision_classifier}
+)
+"""Packages whose architectures are named after a colon: `torchvision:resnet50`."""
+
 _FILE = "classifier.safetensors"
 _FORMAT = "robustgen.small_cnn.1"
 
@@ -44,34 +72,50 @@ def save_classifier(model: SmallCNN, path: Path) -> None:
 def load_classifier(path_or_name: str | Path, kind: str | None = None) -> nn.Module:
     """A classifier from a file, or one that ships with robustgen.
 
+    Without a `kind` the file is read by content: a file of `save_classifier`, or one of
+    the released classifiers of face attributes, cats, cars and CIFAR-10, each with the
+    normalization that it was trained with.
+
     Args:
-        path_or_name: A file of `save_classifier`, a checkpoint of the released
-            attribute classifiers (a torch file with `state_dict`), or the name of an
-            asset such as `faces`.
-        kind: `small_cnn` or `attribute`, to insist on one; None takes what the file
-            holds.
+        path_or_name: A file, or the name of an asset such as `faces`.
+        kind: What the file must hold; None takes what is found.
+
+            * `small_cnn`: the classifier of the assets.
+            * `attribute`: StyleGAN's discriminator, from the released code.
+            * `cat_car_resnet18`: torchvision's ResNet-18 on images in [-1, 1].
+            * `cifar_resnet18`: ResNet-18 for 32 pixels on images in [-1, 1].
+            * `pytorch_cifar_resnet18`: the same, normalized as its original repository
+              does: needed for a file of kuangliu/pytorch-cifar itself.
+            * `torchvision:NAME` and `timm:NAME`: any architecture of these packages,
+              such as `torchvision:resnet50` or `timm:resnet18.a1_in1k`; see
+              `torchvision_classifier` and `timm_classifier`. Their files say nothing
+              of their normalization, so they are never guessed.
 
     Returns:
         Module from images in [0, 1] to logits `[N, K]`, K >= 2, on the CPU, in eval
         mode, its weights frozen.
 
     Raises:
-        RequestError: the name is unknown, or the file is missing, damaged, or holds
-            something else.
+        RequestError: the name or kind is unknown, or the file is missing, damaged, or
+            holds something else.
     """
+    library, _, architecture = (kind or "").partition(":")
+    if architecture and library in _LIBRARIES:
+        return _LIBRARIES[library](architecture, find_weights(path_or_name, _FILE))
     if kind is not None and kind not in _KINDS:
-        raise unknown_name("kind of classifier", kind, _KINDS)
-    path = find_weights(path_or_name, _FILE)
-    checkpoint = read_checkpoint(path)
-    state = _state_dict(checkpoint)
-    found = _kind_of(checkpoint, state)
-    if kind is not None and kind != found:
+        raise _unknown_kind(kind)
+    checkpoint = read_checkpoint(find_weights(path_or_name, _FILE))
+    state = named_tensors(checkpoint)
+    found = _architecture(checkpoint, state)
+    if kind is None:
+        kind = _kind_of(checkpoint, state, found)
+    elif _KINDS[kind] != found:
+        held = next(name for name, network in _KINDS.items() if network == found)
         raise RequestError(
-            f"{path}: holds a classifier of kind '{found}', but '{kind}' was asked for."
+            f"{checkpoint.path}: holds a classifier of kind '{held}', but '{kind}' was "
+            "asked for."
         )
-    if found == "attribute":
-        return attribute_from_state(state, path)
-    return _small_cnn(checkpoint, state)
+    return _build(kind, checkpoint, state)
 
 
 def check_classifier(
@@ -121,26 +165,59 @@ def check_classifier(
     return logits.shape[1]
 
 
-def _state_dict(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    content = checkpoint.content
-    if isinstance(content, Mapping) and "state_dict" in content:
-        content = content["state_dict"]
-    state = tensors_of(content)
-    if not state:
-        raise RequestError(f"{checkpoint.path}: holds no named tensors.")
-    return state
+def _unknown_kind(kind: str) -> RequestError:
+    if kind in torchvision_names():
+        return RequestError(
+            f"Unknown kind of classifier '{kind}'. Did you mean 'torchvision:{kind}'?"
+        )
+    named = [f"{library}:NAME" for library in _LIBRARIES]
+    return unknown_name("kind of classifier", kind, [*_KINDS, *named])
 
 
-def _kind_of(checkpoint: Checkpoint, state: Mapping[str, Tensor]) -> Kind:
+def _architecture(checkpoint: Checkpoint, state: Mapping[str, Tensor]) -> str:
     if _FORMAT in checkpoint.metadata:
         return "small_cnn"
     if is_attribute_state(state):
         return "attribute"
+    if is_cifar_resnet_state(state):
+        return "cifar_resnet18"
+    if is_resnet18_state(state):
+        return "resnet18"
     shown = ", ".join(f"'{key}'" for key in list(state)[:3])
     raise RequestError(
         f"{checkpoint.path}: no classifier that robustgen knows (its tensors begin "
-        f"with {shown}). Give your own by `factory: module:callable`."
+        f"with {shown}). If it is torchvision's or timm's, say so by its kind, such as "
+        "'torchvision:resnet50'; else give your own by `factory: module:callable`."
     )
+
+
+def _kind_of(
+    checkpoint: Checkpoint, state: Mapping[str, Tensor], architecture: str
+) -> str:
+    if architecture != "resnet18":
+        return architecture
+    if is_cat_car_content(checkpoint.content, state):
+        return "cat_car_resnet18"
+    raise RequestError(
+        f"{checkpoint.path}: a ResNet-18, but how its images are normalized is not "
+        "told. Say 'torchvision:resnet18' if by the statistics of ImageNet, "
+        "'cat_car_resnet18' if to [-1, 1], as the kind of the classifier."
+    )
+
+
+def _build(kind: str, checkpoint: Checkpoint, state: Mapping[str, Tensor]) -> nn.Module:
+    path = checkpoint.path
+    match kind:
+        case "attribute":
+            return attribute_from_state(state, path)
+        case "cat_car_resnet18":
+            return cat_car_from_state(state, path)
+        case "cifar_resnet18":
+            return cifar_resnet_from_state(state, path, ZERO_CENTERED)
+        case "pytorch_cifar_resnet18":
+            return cifar_resnet_from_state(state, path, CIFAR10_STATISTICS)
+        case _:
+            return _small_cnn(checkpoint, state)
 
 
 def _small_cnn(checkpoint: Checkpoint, state: Mapping[str, Tensor]) -> SmallCNN:

@@ -65,6 +65,26 @@ def test_probability_of_an_attribute_matches_the_reference(tmp_path: Path):
     )
 
 
+def test_the_two_logits_of_an_attribute_are_those_of_the_released_evaluation():
+    # All but the last layer is replaced: it sees the mean of each channel.
+    with torch.device("meta"):
+        classifier = AttributeClassifier()
+    classifier.from_rgb = classifier.dense = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
+    classifier.trunk = nn.Sequential(nn.AdaptiveAvgPool2d(1))
+    classifier.head = nn.Linear(3, 1, device="cpu")
+    with torch.no_grad():
+        classifier.head.weight.copy_(torch.tensor([[1.0, 2.0, 3.0]]))
+        classifier.head.bias.fill_(-0.5)
+    images = torch.tensor([0.75, 0.5, 1.0]).view(1, 3, 1, 1).expand(1, 3, 512, 512)
+    logits = classifier(images)
+    logit = 1 * 0.5 + 2 * 0.0 + 3 * 1.0 - 0.5
+    torch.testing.assert_close(logits, torch.tensor([[logit, -logit]]))
+    # As evaluated, and as trained: BCEWithLogits(l, 1 - y) is as sure as half of it.
+    evaluated, trained = (torch.tensor(-scale * logit).sigmoid() for scale in (2, 1))
+    torch.testing.assert_close(logits.softmax(dim=1)[0, 1], evaluated)
+    torch.testing.assert_close((logits / 2).softmax(dim=1)[0, 1], trained)
+
+
 @pytest.mark.parametrize("shape", [(1, 256, 256), (3, 300, 300), (3, 128, 128)])
 def test_attributes_are_read_from_square_color_images(shape: tuple[int, int, int]):
     with torch.device("meta"):
@@ -120,6 +140,32 @@ def test_the_kind_may_be_insisted_on(model: SmallCNN, tmp_path: Path):
         load_classifier(path, kind="atribute")
     with pytest.raises(RequestError, match="no such file"):
         load_classifier("absent.safetensors")
+    with pytest.raises(RequestError, match="Did you mean 'torchvision:resnet50'"):
+        load_classifier(path, kind="resnet50")
+    with pytest.raises(RequestError, match="Did you mean 'torchvision:NAME'"):
+        load_classifier(path, kind="torchvison:resnet50")
+    with pytest.raises(RequestError, match=r"Known: .*timm:NAME, torchvision:NAME\."):
+        load_classifier(path, kind="timm:")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"<!DOCTYPE html><html>404</html>", "an HTML page, not weights"),
+        (b"", "the file is empty"),
+        (b"PK\x03\x04 and no more", "cut off or damaged"),
+    ],
+)
+@pytest.mark.parametrize("kind", [None, "cifar_resnet18", "torchvision:resnet18"])
+def test_what_is_no_checkpoint_is_refused_whatever_is_asked_for(
+    content: bytes, message: str, kind: str | None, tmp_path: Path
+):
+    path = tmp_path / "net_best.pth"
+    path.write_bytes(content)
+    with pytest.raises(RequestError, match=message) as caught:
+        load_classifier(path, kind=kind)
+    assert str(path) in str(caught.value)
+    assert caught.value.exit_code == 2
 
 
 class _Fixed(nn.Module):
