@@ -270,10 +270,13 @@ def worst_case_frame(outcomes: Outcomes) -> pd.DataFrame:
     """Share of test samples right under every attack of the run, clean included.
 
     Per sample and, for an ensemble, per resample, then averaged: not the minimum of
-    the accuracies, which is higher.
+    the accuracies, which is higher. Corruptions, which nobody searched for, are left
+    out: no adversary is bound to them.
     """
     groups: dict[tuple[str, ...], list[Outcome]] = {}
     for one in outcomes.on("test"):
+        if one.key.tier == "none" and one.key.attack != CLEAN:
+            continue
         groups.setdefault(_series(one), []).append(one)
     rows: list[Row] = []
     for (dataset, classifier, path, alpha_from), group in groups.items():

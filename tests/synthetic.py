@@ -7,7 +7,11 @@ import numpy as np
 from robustgen.table import PredictionTable, TableKey
 
 VIEWS = 32
-TIERS = {"clean": ("none", "none", 0.0), "pgd": ("oblivious", "linf", 8 / 255)}
+TIERS = {
+    "clean": ("none", "none", 0.0),
+    "pgd": ("oblivious", "linf", 8 / 255),
+    "jpeg": ("none", "none", float("inf")),
+}
 RIGHT_IMAGE, RIGHT_VIEW, WRONG = 0.9, 0.7, 0.2
 
 

@@ -123,7 +123,7 @@ REFUSED_SUITES: dict[str, tuple[object, str]] = {
         "exceeds the pool of 33",
     ),
     "noise without strength": (
-        suite_of(views={"family": "isotropic"}),
+        suite_of(views={"family": "isotropic", "layers": [2, 5]}),
         "needs `sigma`",
     ),
     "empty layers": (suite_of(views={"layers": [4, 4]}), "is empty"),
@@ -289,7 +289,15 @@ def test_an_interrupt_says_how_to_go_on(
 def test_list_names_everything(capsys: pytest.CaptureFixture[str]):
     assert status("list") == 0
     text = capsys.readouterr().out
-    for word in ("celebahq_smiling", "pgd", "lbfgs", "adam", "stylemix", "faces"):
+    for word in (
+        "celebahq_smiling",
+        "pgd",
+        "hybrid",
+        "pivotal",
+        "stylemix",
+        "sefa",
+        "faces",
+    ):
         assert word in text
     assert status("list", "projectors") == 0
     assert capsys.readouterr().out.splitlines()[0] == "projectors:"

@@ -218,6 +218,16 @@ def test_worst_case_is_below_the_minimum_of_accuracies():
     assert row["tiers"] == "none oblivious"
 
 
+def test_the_worst_case_is_over_attacks_not_corruptions():
+    right = {"clean": [True, True], "pgd": [True, False], "jpeg": [False, False]}
+    tables = [
+        make_table(attack, "test", {"image": values})
+        for attack, values in right.items()
+    ]
+    row = _row(worst_case_frame(read_outcomes(tables, RULE)), path="image")
+    assert (row["accuracy"], row["attacks"]) == (0.5, "clean pgd")
+
+
 def test_curves_start_at_the_image_and_end_at_the_views(outcomes: Outcomes):
     frame = curves_frame(outcomes)
     wanted = {"attack": "pgd", "path": "combined_ensemble", "split": "test"}
