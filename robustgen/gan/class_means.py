@@ -99,7 +99,7 @@ def load_class_means(path: Path, num_layers: int) -> Float[Tensor, "cls layer di
 
 def _read(path: Path) -> Float[np.ndarray, "..."]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             return np.asarray(arrays[_ENTRY], dtype=np.float32)
     except FileNotFoundError as error:
         raise RequestError(f"{path}: no such file.") from error
