@@ -21,6 +21,13 @@ from robustgen.checkpoints import (
     tensor_entries,
 )
 from robustgen.errors import RequestError
+from robustgen.lpips_distance import (
+    LPIPS_NAMES,
+    LpipsDistance,
+    load_lpips,
+    lpips_net_of,
+    lpips_trunk_file,
+)
 from robustgen.types import Images, Masks, PerSample
 
 _FORMAT = "robustgen.perceptual.1"
@@ -104,20 +111,40 @@ def save_perceptual(network: PerceptualNet, path: Path) -> None:
     save_weights(network, path, kind=_FORMAT, config=network.to_json())
 
 
-def load_perceptual(path_or_name: str | Path) -> PerceptualNet:
-    """A perceptual network from a file, or one that ships with robustgen.
+def load_perceptual(path_or_name: str | Path) -> PerceptualNet | LpipsDistance:
+    """A perceptual distance from a file, or one that ships with robustgen.
+
+    Read by content: a file of `save_perceptual`, or the ImageNet weights of AlexNet,
+    VGG-16 or SqueezeNet 1.1 as torchvision publishes them, which make LPIPS.
 
     Args:
-        path_or_name: A file of `save_perceptual`, or the name of an asset.
+        path_or_name: A file, or the name of an asset such as `faces`.
+
+    Returns:
+        Module with `features(images)` and `compare(a, b, mask)` for images in [0, 1],
+        on the CPU, in eval mode, its weights frozen.
 
     Raises:
         RequestError: the name is unknown, or the file is missing, damaged, or holds
             something else.
     """
+    if path_or_name in LPIPS_NAMES:
+        net = LPIPS_NAMES[str(path_or_name)]
+        raise RequestError(
+            f"'{path_or_name}' does not ship with robustgen: give the path of "
+            f"torchvision's {lpips_trunk_file(net)} instead."
+        )
     path = find_weights(path_or_name, "perceptual.safetensors")
     checkpoint = read_checkpoint(path)
+    state = tensor_entries(checkpoint.content)
     if _FORMAT not in checkpoint.metadata:
-        raise RequestError(f"{path}: no perceptual network of robustgen.")
+        net = lpips_net_of(state)
+        if net is None:
+            raise RequestError(
+                f"{path}: no perceptual network of robustgen, nor the ImageNet weights "
+                "of torchvision's alexnet, vgg16 or squeezenet1_1, which make LPIPS."
+            )
+        return load_lpips(net, path)
     try:
         with torch.device("meta"):
             network = PerceptualNet.from_json(checkpoint.metadata[_FORMAT])
@@ -125,5 +152,5 @@ def load_perceptual(path_or_name: str | Path) -> PerceptualNet:
         raise RequestError(
             f"{path}: the configuration in the header is damaged."
         ) from error
-    load_weights(network, tensor_entries(checkpoint.content), path)
+    load_weights(network, state, path)
     return network.eval().requires_grad_(False)

@@ -51,5 +51,21 @@ def test_round_trip_and_wrong_files(network: PerceptualNet, tmp_path: Path):
     a = torch.rand(2, 3, 16, 16, generator=rng_for(0, "a"))
     assert torch.equal(again(a, 1 - a), network(a, 1 - a))
     torch.save({"x": torch.zeros(1)}, tmp_path / "other.pt")
-    with pytest.raises(RequestError, match="no perceptual network"):
+    with pytest.raises(RequestError, match="no perceptual network") as caught:
         load_perceptual(tmp_path / "other.pt")
+    assert str(caught.value) == (
+        f"{tmp_path / 'other.pt'}: no perceptual network of robustgen, nor the "
+        "ImageNet weights of torchvision's alexnet, vgg16 or squeezenet1_1, which make "
+        "LPIPS."
+    )
+
+
+def test_lpips_is_asked_for_by_its_file():
+    with pytest.raises(RequestError) as caught:
+        load_perceptual("lpips_vgg")
+    assert str(caught.value) == (
+        "'lpips_vgg' does not ship with robustgen: give the path of torchvision's "
+        "vgg16-397923af.pth instead."
+    )
+    with pytest.raises(RequestError, match="Unknown perceptual 'lpips_vg'"):
+        load_perceptual("lpips_vg")

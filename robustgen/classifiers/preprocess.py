@@ -78,8 +78,9 @@ class Preprocess(nn.Module):
         )
         self.antialias = antialias
         # Saved with the weights, so that what identifies these identifies all.
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+        for name, values in (("mean", mean), ("std", std)):
+            numbers = torch.tensor(values, dtype=torch.float32)
+            self.register_buffer(name, numbers.view(1, -1, 1, 1))
 
     def forward(self, images: Images) -> Logits:
         """Logits `[N, K]` of images in [0, 1].
