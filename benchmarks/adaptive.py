@@ -16,10 +16,10 @@ from robustgen.attacks import run_attack
 from robustgen.catalog import (
     Models,
     build_attack,
-    build_dataset,
     build_defense,
     build_models,
 )
+from robustgen.datasets import build_dataset
 from robustgen.defense import predict_paths
 from robustgen.intervals import wilson_interval
 from robustgen.rngs import rng_for
@@ -36,6 +36,7 @@ class EncoderOnly(nn.Module):
 
     def __init__(self, models: Models):
         super().__init__()
+        assert models.encoder is not None
         self.classifier = models.classifier
         self.gan = models.gan
         self.encoder = models.encoder
@@ -51,8 +52,9 @@ def main() -> None:
     for name in ("celebahq_smiling", "digits"):
         cases = resolve_cases(load_suite(name), "embedded")
         case = next(c for c in cases if c.attack.name == "pgd")
-        dataset = build_dataset(case.pair, case.splits, ())
-        models = build_models(case.pair, dataset, torch.device("cpu"), ())
+        dataset = build_dataset(case.pair, case.domain, case.splits, ())
+        cpu = torch.device("cpu")
+        models = build_models(case.pair, case.domain, dataset, cpu, ())
         defense = build_defense(case, dataset, models)
         attack, threat = build_attack(case.attack, ())
         surrogates = {
@@ -64,7 +66,7 @@ def main() -> None:
             right = {"image": 0, "reconstruction": 0}
             for start in range(0, COUNT, BATCH):
                 batch = part.rows(slice(start, start + BATCH))
-                images = torch.from_numpy(batch.images)
+                images = torch.from_numpy(batch.pixels())
                 labels = torch.from_numpy(batch.labels)
                 samples = batch.index.tolist()
                 rngs = [rng_for(case.seed, "adaptive", label, s) for s in samples]

@@ -36,9 +36,9 @@ from robustgen.library import (
     FgsmAttack,
     PgdAttack,
 )
-from robustgen.lpips_distance import load_lpips
+from robustgen.lpips_distance import LpipsDistance, load_lpips
 from robustgen.names import EMBEDDED, NONE
-from robustgen.perceptual import load_perceptual
+from robustgen.perceptual import PerceptualNet, load_perceptual
 from robustgen.plugins import Factory, call_factory
 from robustgen.projectors.build import build_projector
 from robustgen.sources import companion, weights_path
@@ -63,7 +63,7 @@ class Models:
     classifier: nn.Module
     gan: StyleGAN2
     encoder: nn.Module | None
-    perceptual: nn.Module | None
+    perceptual: PerceptualNet | LpipsDistance | None
 
 
 def build_models(
@@ -152,7 +152,9 @@ def _encoder(
     return _network(asset, load_encoder, "encoder", plugins)
 
 
-def _perceptual(pair: Pair, plugins: Sequence[str]) -> nn.Module | None:
+def _perceptual(
+    pair: Pair, plugins: Sequence[str]
+) -> PerceptualNet | LpipsDistance | None:
     asset = pair.perceptual
     if asset == NONE:
         return None

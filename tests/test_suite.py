@@ -23,6 +23,7 @@ from robustgen.suite import (
     resolve_cases,
     suite_record,
 )
+from robustgen.view_settings import IsotropicViews, SefaViews
 
 PAIR = {
     "dataset": "digits",
@@ -74,9 +75,9 @@ def faults(folder: Path, data: object) -> list[str]:
 def test_defaults_are_the_papers(tmp_path: Path):
     case = resolve_cases(loaded(tmp_path, suite_of()), "embedded")[0]
     assert (case.splits.val, case.splits.test) == (100, 200)
-    assert case.projection.perceptual_weight == 0.5
-    assert case.projection.latent_weight == 0.25
-    assert case.projection.tolerance == 0
+    assert case.projection == HybridSettings(
+        perceptual_weight=0.5, latent_weight=0.25, tolerance=0
+    )
     assert case.views.count == 32
     assert case.ensemble.model_dump() == {"size": 31, "resamples": 20, "alphas": 21}
     assert case.jitter.zoom == 33 / 32
@@ -118,8 +119,8 @@ def test_a_profile_changes_single_keys_of_a_section(tmp_path: Path):
     )
     suite = loaded(tmp_path, data)
     embedded, full = suite.profile("embedded"), suite.profile("full")
-    assert (embedded.projection.optimizer, embedded.projection.passes) == ("adam", 5)
-    assert (full.projection.optimizer, full.projection.passes) == ("adam", 30)
+    assert embedded.projection == HybridSettings(optimizer="adam", passes=5)
+    assert full.projection == HybridSettings(optimizer="adam", passes=30)
     assert (embedded.splits.val, embedded.splits.test) == (10, 20)
     assert (full.splits.val, full.splits.test) == (10, 7)
     assert [attack.name for attack in full.attacks] == ["clean"]
@@ -326,6 +327,7 @@ def test_what_a_suite_leaves_open_is_the_domains(tmp_path: Path):
     )
     case = resolve_cases(loaded(tmp_path, data), "embedded")[0]
     card = load_domain("faces")
+    assert isinstance(case.views, IsotropicViews)
     assert case.views.sigma == card.strength("sigma", "fine")
     assert case.jitter == JitterSettings(zoom=33 / 32, flip=True, color=0.01)
 
@@ -343,6 +345,7 @@ def test_a_card_of_ones_own(tmp_path: Path):
     case = resolve_cases(loaded(tmp_path, data), "embedded")[0]
     assert case.domain is not None
     assert case.domain.name == "mine"
+    assert isinstance(case.views, SefaViews)
     assert case.views.beta == 4
     assert case.jitter.zoom == 1.0
 
