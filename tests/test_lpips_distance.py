@@ -22,6 +22,7 @@ from robustgen.lpips_distance import (
     lpips_trunk_file,
 )
 from robustgen.perceptual import load_perceptual
+from robustgen.projectors.loss import Perceptual
 from robustgen.rngs import rng_for
 
 NETS = ("alex", "vgg", "squeeze")
@@ -157,6 +158,7 @@ def test_grey_is_seen_as_color(distance: LpipsDistance):
 
 
 def test_features_belong_to_their_image(distance: LpipsDistance):
+    assert isinstance(distance, Perceptual)
     images = pictures(3, seed=1)
     features = distance.features(images)
     samples = torch.tensor([2, 0])
