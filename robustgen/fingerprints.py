@@ -38,8 +38,10 @@ def of_texts(*texts: str) -> str:
 
 
 def of_module(module: nn.Module) -> str:
-    """Fingerprint of a network: its classes, their source files, and its tensors."""
+    """Fingerprint of a network: classes, their source files, sizes and tensors."""
     digest = hashlib.sha256()
+    # Sizes that no tensor shows, such as those of a crop.
+    digest.update(repr(module).encode())
     classes = {type(part) for part in module.modules()}
     for kind in sorted(classes, key=lambda k: (k.__module__, k.__qualname__)):
         digest.update(f"{kind.__module__}.{kind.__qualname__}".encode())

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchvision.models import alexnet
+from torchvision.models import alexnet, resnet18
 
 from robustgen.gan.encoder_rgbm import EncoderRgbm
 
@@ -114,6 +114,12 @@ def attribute_classifier() -> dict[str, object]:
     return {"state_dict": state, "optimizer": {}, "epoch": 4, "valacc": 0.9}
 
 
+def resnet_classifier(classes: int) -> dict[str, object]:
+    """A checkpoint of a classifier of cats or cars."""
+    state = _filled(resnet18(num_classes=classes))
+    return {"state_dict": state, "optimizer": {}, "epoch": 9, "valacc": 95.0}
+
+
 def alexnet_trunk() -> State:
     """The state dict of torchvision's AlexNet."""
     return _filled(alexnet(weights=None))
@@ -129,6 +135,11 @@ def write_celebahq_weights(folder: Path, resolution: int, narrow: int = 1) -> No
         classifier: attribute_classifier(),
         "alexnet-owt-7be5be79.pth": alexnet_trunk(),
     }
+    write_files(folder, files)
+
+
+def write_files(folder: Path, files: Mapping[str, object]) -> None:
+    """Torch files by their path below a folder."""
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,12 +1,18 @@
 """Paths of the defense on networks whose answers are known."""
 
+import dataclasses
+from collections.abc import Sequence
+
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
+import robustgen.defense
 from robustgen import fingerprints
 from robustgen.defense import ROWS, Defense, predict_paths, probabilities
 from robustgen.projectors.loss import ProjectionLoss
+from robustgen.projectors.method import Projection
 from robustgen.projectors.projector import Projector
 from robustgen.views.jitter import JitterSpec
 
@@ -85,6 +91,63 @@ def test_every_path_classifies_what_it_should():
     assert found.shown.shape == (2, 3, 1, 4, 4)
 
 
+class OfTwoClasses(Flat):
+    num_classes = 2
+
+
+class Watched:
+    """A projector of a class-conditional generator that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.inner = defense("image", "reconstruction").projector
+        self.gan = OfTwoClasses()
+        self.told: dict[str, object] = {}
+
+    def __call__(
+        self,
+        images: Tensor,
+        mask: Tensor | None = None,
+        *,
+        samples: Sequence[int] | None = None,
+        labels: Tensor | None = None,
+    ) -> Projection:
+        self.told = {"mask": mask, "samples": samples, "labels": labels}
+        return self.inner(images, mask)
+
+
+def test_masks_samples_and_classes_reach_projection_and_views():
+    watched, seen = Watched(), list[object]()
+
+    def noting(w_plus: Tensor, samples: object, labels: object) -> Tensor:
+        seen.append(labels)
+        return vary(w_plus, samples, labels)
+
+    conditional = dataclasses.replace(defense(*ALL), projector=watched, vary=noting)
+    mask = torch.ones(2, 1, 4, 4)
+    mask[:, :, :2] = 0
+    black_and_white = torch.stack([torch.zeros(1, 4, 4), torch.ones(1, 4, 4)])
+    predict_paths(conditional, black_and_white, [7, 8], mask)
+    assert watched.told["mask"] is mask
+    assert watched.told["samples"] == [7, 8]
+    # Brightness 0 ties and counts as class 0; white is class 1.
+    labels = watched.told["labels"]
+    assert isinstance(labels, Tensor)
+    assert labels.tolist() == [0, 1]
+    assert seen == [labels]
+
+
+def test_large_views_are_made_in_blocks(monkeypatch: pytest.MonkeyPatch):
+    together = predict_paths(defense(*ALL), GREY, [7, 8])
+    # Three views of 16 pixels: one image at a time.
+    monkeypatch.setattr(robustgen.defense, "VIEW_PIXELS", 50)
+    apart = predict_paths(defense(*ALL), GREY, [7, 8])
+    assert together.shown is not None
+    assert apart.shown is not None
+    assert torch.equal(together.shown, apart.shown)
+    for path, views in together.views.items():
+        torch.testing.assert_close(views, apart.views[path], atol=1e-6, rtol=0)
+
+
 def test_paths_not_asked_for_cost_nothing():
     found = predict_paths(defense("image"), GREY, [0, 1])
     assert set(found.single) == {"image"}
@@ -110,6 +173,10 @@ def test_fingerprints_see_every_change():
     net.bias.data[0] += 1e-6
     assert fingerprints.of_module(net) != before
     assert fingerprints.of_module(nn.Identity()) != fingerprints.of_module(nn.ReLU())
+    # Sizes that no tensor shows.
+    assert fingerprints.of_module(nn.AvgPool2d(2)) != fingerprints.of_module(
+        nn.AvgPool2d(4)
+    )
     assert fingerprints.of_texts("ab", "c") != fingerprints.of_texts("a", "bc")
     assert fingerprints.of_source(len) == "built in"
     assert fingerprints.of_source(defense) != fingerprints.of_source(Defense)
