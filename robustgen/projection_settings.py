@@ -284,7 +284,7 @@ class PivotalSettings(Record):
     tolerance: Tolerance = 0.0
     """Tuning stops when the loss falls by less than this share; 0: never."""
     threshold: Weight = 0.06
-    """Tuning stops at this perceptual distance."""
+    """Tuning stops at this perceptual distance, where it has a weight."""
     rate: Rate = 3e-4
     """Step size of Adam on the generator's parameters."""
     pixel_weight: Weight = 1.0
@@ -373,5 +373,4 @@ def needs_perceptual(settings: ProjectionSettings) -> bool:
         return False
     if isinstance(settings, PivotalSettings) and needs_perceptual(settings.pivot):
         return True
-    # The threshold of tuning is a perceptual distance, whatever its weight.
-    return isinstance(settings, PivotalSettings) or settings.perceptual_weight > 0
+    return settings.perceptual_weight > 0

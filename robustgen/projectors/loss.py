@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -274,7 +274,7 @@ def loss_of(
             needs an encoder and there is none.
     """
     images = gan.synthesize(w_plus)
-    loss = image_loss(images, target, terms)
+    loss = image_terms(images, target, terms).weighted(terms)
     if terms.latent_weight > 0:
         made = _required(encoder)(images, target.mask) if terms.reads_codes else w_plus
         aim = w_plus if terms.latent_term == "cycle" else target.codes
@@ -283,7 +283,26 @@ def loss_of(
     return loss
 
 
-def image_loss(images: Images, target: Target, terms: ProjectionLoss) -> PerSample:
+class ImageTerms(NamedTuple):
+    """How far pictures are from the images to reconstruct, not weighted.
+
+    Args:
+        pixel: L1 or L2 of the pixels in [0, 1].
+        perceptual: The perceptual distance; None where it has no weight.
+    """
+
+    pixel: PerSample
+    perceptual: PerSample | None
+
+    def weighted(self, terms: ProjectionLoss) -> PerSample:
+        """The sum that the loss has of them."""
+        loss = terms.pixel_factor * self.pixel
+        if self.perceptual is None:
+            return loss
+        return loss + terms.perceptual_weight * self.perceptual
+
+
+def image_terms(images: Images, target: Target, terms: ProjectionLoss) -> ImageTerms:
     """The terms that compare pictures, without the latent term.
 
     Raises:
@@ -296,13 +315,13 @@ def image_loss(images: Images, target: Target, terms: ProjectionLoss) -> PerSamp
         )
     images, weight = shrink(images, target.mask, terms.side)
     compare = masked_l1 if terms.pixel_term == "l1" else masked_l2
-    loss = terms.pixel_factor * compare(images, target.small, weight)
-    if terms.perceptual is not None and terms.perceptual_weight > 0:
-        features = terms.perceptual.features(images)
-        loss = loss + terms.perceptual_weight * terms.perceptual.compare(
-            features, target.features, weight
-        )
-    return loss
+    pixel = compare(images, target.small, weight)
+    if terms.perceptual is None or terms.perceptual_weight == 0:
+        return ImageTerms(pixel, None)
+    features = terms.perceptual.features(images)
+    return ImageTerms(
+        pixel, terms.perceptual.compare(features, target.features, weight)
+    )
 
 
 class ProjectionObjective:

@@ -202,6 +202,11 @@ def shared_projection(
         return gan.synthesize(codes)
 
     decode = decoder(synthesize, count=len(w_plus), chunk=chunk, networks=(gan,))
+    return projection_of(w_plus, minimum, decode)
+
+
+def projection_of(w_plus: StylesPlus, minimum: Minimum, decode: Decode) -> Projection:
+    """The projection to these codes, whose pictures `decode` makes."""
     return Projection(
         w_plus=w_plus,
         images=decode(w_plus[:, None])[:, 0],

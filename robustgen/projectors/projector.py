@@ -26,6 +26,9 @@ from robustgen.projectors.method import (
 from robustgen.projectors.minimum import Minimum, check_budget
 from robustgen.types import Images, Labels, Masks
 
+RATE = 0.05
+"""Step size of Adam, in units of w: suits the few passes of a search from E(x)."""
+
 
 class Projector:
     """Finds `w* = argmin loss(G(w), x)` from `w = E(x)`, for a batch at once.
@@ -71,7 +74,7 @@ class Projector:
         passes: int = 12,
         steps: int | None = None,
         tolerance: float = 0.0,
-        rate: float = 0.05,
+        rate: float = RATE,
         chunk: int | None = None,
     ):
         if optimizer not in ("lbfgs", "adam"):
