@@ -4,7 +4,7 @@ A view belongs to (suite seed, family, sample, number of the view) and to nothin
 else: not to the attack, the batch, the order or the number of views.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
 import torch
@@ -13,10 +13,16 @@ from torch import Tensor
 
 from robustgen.errors import RequestError
 from robustgen.rngs import rng_for
-from robustgen.types import StylesPlus
+from robustgen.types import Labels, StylesPlus
 
 ViewCodes: TypeAlias = Float[Tensor, "batch view layer dim"]
 """Style codes of the views of each image."""
+
+ViewFamily: TypeAlias = Callable[[StylesPlus, Sequence[int], Labels | None], ViewCodes]
+"""`(w_plus [N, L, D], sample indices, predicted classes [N]) -> codes [N, V, L, D]`.
+
+The classes are those that the classifier gives the images; None where nobody asked it.
+"""
 
 
 def view_rngs(

@@ -9,7 +9,6 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,14 +22,21 @@ from robustgen.files import whole_file
 from robustgen.gan.layers import LayerRange
 from robustgen.rngs import rng_for
 from robustgen.types import Styles, StylesPlus
-from robustgen.views.draws import ViewCodes, check_size, check_views, view_rngs
-from robustgen.views.stylemix import MappingNetwork
+from robustgen.views.directions import LEADING, Directions, step_codes
+from robustgen.views.draws import ViewCodes
+from robustgen.views.styles import (
+    ConditionalMapping,
+    random_styles,
+    with_positive_peak,
+)
 
-DIRECTIONS = 20
-"""Leading directions that views step along, as in the released code."""
-
-_ROWS = 4096
-"""Latents mapped at once when statistics are fitted: bounds the memory."""
+_SPELLINGS = (
+    ("components", "stddev", "mean"),
+    ("lat_comp", "lat_stdev", "lat_mean"),
+    ("comp", "std", "mean"),
+)
+"""Entries of a file, by who wrote it: this package and the released code; GANSpace's
+`.npz`; the `.pt` of GANSpace directions that e4e and PTI ship."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,16 +53,6 @@ class PcaStats:
     components: Float[Tensor, "component dim"]
     stddev: Float[Tensor, " component"]
     mean: Float[Tensor, " dim"] | None
-
-
-@runtime_checkable
-class ConditionalMapping(MappingNetwork, Protocol):
-    """A mapping network that says how many classes it knows."""
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes; 0 where the generator has none."""
-        ...
 
 
 def fit_pca(w: Styles, *, count: int = 80) -> PcaStats:
@@ -81,13 +77,11 @@ def fit_pca(w: Styles, *, count: int = 80) -> PcaStats:
     variance, vectors = torch.linalg.eigh(covariance)  # ascending
     keep = min(count, len(w) - 1, w.shape[1])
     components = vectors.T.flip(0)[:keep]  # [C, D]
-    largest = components.gather(1, components.abs().argmax(dim=1, keepdim=True))
-    components = components * largest.sign()
+    components = with_positive_peak(components)
     stddev = variance.flip(0)[:keep].clamp(min=0).sqrt()
     return PcaStats(components.float(), stddev.float(), mean.float())
 
 
-@torch.no_grad()
 def fit_gan_pca(
     gan: ConditionalMapping, *, seed: int, samples: int = 100_000, count: int = 80
 ) -> PcaStats:
@@ -101,16 +95,8 @@ def fit_gan_pca(
             behind the released statistics is not known.
         count: Number of components to keep.
     """
-    rng = rng_for(seed, "pca", "fit")
-    blocks: list[Tensor] = []
-    for start in range(0, samples, _ROWS):
-        rows = min(_ROWS, samples - start)
-        z = torch.randn(rows, gan.z_dim, generator=rng)
-        labels = None
-        if gan.num_classes:
-            labels = torch.randint(gan.num_classes, (rows,), generator=rng)
-        blocks.append(gan.map(z, labels=labels))
-    return fit_pca(torch.cat(blocks), count=count)
+    w = random_styles(gan, rng_for(seed, "pca", "fit"), samples)
+    return fit_pca(w.cpu(), count=count)
 
 
 def save_pca(stats: PcaStats, path: Path) -> None:
@@ -123,30 +109,50 @@ def save_pca(stats: PcaStats, path: Path) -> None:
 
 
 def load_pca(path: Path) -> PcaStats:
-    """Reads statistics: our safetensors, or the `.npz` of the released code.
+    """Reads statistics, told apart by their entries.
+
+    * ours: safetensors with `components` [C, D], `stddev` [C] and `mean` [D];
+    * the released code's `.npz`: the same without `mean`;
+    * GANSpace's `.npz`: `lat_comp` [C, 1, D], `lat_stdev` [C], `lat_mean` [1, D], among
+      entries about activations that views do not need;
+    * GANSpace directions as a `.pt`: `comp` [C, 1, D], `std` [C], `mean` [1, D].
 
     Raises:
-        RequestError: the file is missing, damaged, or has other contents.
+        RequestError: the file is missing, damaged, has other contents, or holds
+            directions of z instead of w.
     """
     entries = _read_npz(path) if _is_npz(path) else _read_tensors(path)
-    missing = {"components", "stddev"} - entries.keys()
-    if missing:
+    names = next(
+        (keys for keys in _SPELLINGS if keys[0] in entries and keys[1] in entries), None
+    )
+    if names is None:
+        near = next((keys for keys in _SPELLINGS if entries.keys() & keys[:2]), None)
+        known = near or _SPELLINGS[0]
+        lacks = next(key for key in known if key not in entries)
         raise RequestError(
-            f"{path}: no PCA statistics: no entry {sorted(missing)[0]!r} among "
+            f"{path}: no PCA statistics: no entry {lacks!r} among "
             f"{', '.join(sorted(entries)) or 'none'}."
         )
-    components, stddev = entries["components"], entries["stddev"]
-    mean = entries.get("mean")
+    components, stddev = _flat(entries[names[0]]), entries[names[1]]
+    mean = entries.get(names[2])
     shape = list(components.shape)
     if components.ndim != 2 or list(stddev.shape) != shape[:1] or 0 in shape:
         raise RequestError(
             f"{path}: PCA statistics need components [C, D] and stddev [C], not {shape}"
             f" and {list(stddev.shape)}."
         )
+    if mean is not None and mean.shape == (1, shape[1]):
+        mean = mean[0]
     if mean is not None and list(mean.shape) != shape[1:]:
         raise RequestError(
             f"{path}: PCA statistics have a mean of shape {list(mean.shape)} for "
             f"components of {shape[1]} numbers."
+        )
+    if names[0] == "lat_comp" and bool((stddev == 1).all()):
+        # GANSpace measures the spread of w only; for z it writes ones.
+        raise RequestError(
+            f"{path}: directions of z: every `lat_stdev` is 1. Make the file with "
+            "GANSpace's option `--use_w`."
         )
     return PcaStats(
         components.float(), stddev.float(), None if mean is None else mean.float()
@@ -163,55 +169,36 @@ def pca_codes(
     seed: int,
     samples: Sequence[int],
 ) -> ViewCodes:
-    """Codes moved along one principal direction each.
+    """Codes moved along one of the 20 leading principal directions each.
 
-    A view draws one of the 20 leading directions and a factor from U(-beta, beta),
-    and adds `component * stddev * factor` to every one of the layers.
-
-    Args:
-        w_plus: Codes of the projected images `[N, L, D]`.
-        stats: Directions; all are drawn from where there are fewer than 20.
-        layers: Layers that are moved, all by the same vector.
-        beta: Largest step, in standard deviations along the direction.
-        count: Number of views of an image. The first ones stay the same when more
-            are asked for.
-        seed: Seed of the suite.
-        samples: Index of each image in its data set.
-
-    Returns:
-        Codes `[N, count, L, D]`, on the device of `w_plus`.
-
-    Raises:
-        RequestError: `beta`, `count`, `samples`, `layers` or the width of the
-            directions do not fit.
+    All layers move by the same vector, `component * stddev * factor` with a factor from
+    U(-beta, beta): `beta` is in standard deviations along the direction. See
+    `robustgen.views.directions.step_codes` for the arguments and the errors.
     """
-    check_views(w_plus, samples, count)
-    check_size("beta", beta)
-    layers.check(w_plus.shape[1])
-    if stats.components.shape[1] != w_plus.shape[2]:
-        raise RequestError(
-            f"PCA statistics of width {stats.components.shape[1]} do not fit codes of "
-            f"width {w_plus.shape[2]}: they belong to another generator."
-        )
-    known = min(DIRECTIONS, len(stats.stddev))
-    draws = [
-        _draw_step(rng, known, beta)
-        for rng in view_rngs(seed, "pca", samples)
-        for _ in range(count)
-    ]
-    shape = (len(samples), count)
-    direction = torch.tensor([d for d, _ in draws]).view(shape)  # [N, V]
-    factor = torch.tensor([f for _, f in draws]).view(shape)
-    length = factor * stats.stddev.cpu()[direction]
-    delta = length[..., None] * stats.components.cpu()[direction]  # [N, V, D]
-    codes = w_plus[:, None].repeat(1, count, 1, 1)  # [N, V, L, D]
-    codes[:, :, layers.start : layers.stop] += delta[:, :, None].to(w_plus)
-    return codes
+    return step_codes(
+        w_plus,
+        directions=leading_directions(stats),
+        family="pca",
+        layers=layers,
+        beta=beta,
+        count=count,
+        seed=seed,
+        samples=samples,
+    )
 
 
-def _draw_step(rng: torch.Generator, known: int, beta: float) -> tuple[int, float]:
-    direction = int(torch.randint(known, (), generator=rng))
-    return direction, beta * (2 * float(torch.rand((), generator=rng)) - 1)
+def leading_directions(stats: PcaStats) -> Directions:
+    """The directions that views step along: 20, or all where there are fewer."""
+    vectors, scale = stats.components[:LEADING], stats.stddev[:LEADING]
+    names = tuple(f"component {row}" for row in range(len(vectors)))
+    return Directions(vectors[:, None], scale, names)
+
+
+def _flat(components: Tensor) -> Tensor:
+    """Components without GANSpace's axis of length 1."""
+    if components.ndim == 3 and components.shape[1] == 1:
+        return components[:, 0]
+    return components
 
 
 def _is_npz(path: Path) -> bool:

@@ -4,7 +4,6 @@ Ensembling with Deep Generative Views (Chai et al., CVPR 2021), section 3.2.
 """
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -13,26 +12,11 @@ from torch import Tensor
 from robustgen.gan.layers import LayerRange
 from robustgen.types import Labels, Styles, StylesPlus
 from robustgen.views.draws import ViewCodes, check_views, normals, view_rngs
+from robustgen.views.styles import MappingNetwork
 
 _ROWS = 16
 """Latents mapped at once, always. A matrix product may round a row differently in a
 batch of another height, and a view must not depend on how many others there are."""
-
-
-@runtime_checkable
-class MappingNetwork(Protocol):
-    """The part of a generator that turns latents into styles."""
-
-    @property
-    def z_dim(self) -> int:
-        """Width of a latent."""
-        ...
-
-    def map(
-        self, z: Tensor, labels: Tensor | None = None, truncation: float = 1.0
-    ) -> Tensor:
-        """Style codes `[N, D]` of latents `[N, z_dim]`."""
-        ...
 
 
 def stylemix_codes(

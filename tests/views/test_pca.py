@@ -1,3 +1,4 @@
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,8 @@ from torch import Tensor
 from robustgen.errors import RequestError
 from robustgen.gan.layers import LayerRange
 from robustgen.rngs import rng_for
+from robustgen.views.directions import LEADING
 from robustgen.views.pca import (
-    DIRECTIONS,
     PcaStats,
     fit_gan_pca,
     fit_pca,
@@ -65,8 +66,8 @@ def test_directions_and_factors_are_uniform():
     direction, factor = _steps(_codes(count=500))
     n = direction.numel()
     counts = torch.bincount(direction.flatten(), minlength=DIM)
-    assert counts[DIRECTIONS:].sum() == 0
-    share = counts[:DIRECTIONS] / n
+    assert counts[LEADING:].sum() == 0
+    share = counts[:LEADING] / n
     error = (0.05 * 0.95 / n) ** 0.5
     assert (share - 0.05).abs().max().item() < 4 * error
     # U(-beta, beta) has mean 0 and standard deviation beta / sqrt(3).
@@ -199,10 +200,65 @@ def test_released_statistics_have_no_mean(tmp_path: Path):
     assert loaded.stddev[0] == 2.0
 
 
+def _ganspace() -> dict[str, np.ndarray]:
+    """The entries of GANSpace's `.npz`, of 80 directions of a w of 512 numbers."""
+    rng = np.random.default_rng(0)
+    return {
+        "act_comp": rng.normal(size=(80, 512)).astype(np.float32),
+        "act_mean": np.zeros(512, np.float32),
+        "act_stdev": np.ones(80, np.float32),
+        "lat_comp": np.eye(80, 512, dtype=np.float32)[:, None],
+        "lat_mean": np.full((1, 512), 0.5, np.float32),
+        "lat_stdev": np.linspace(3, 1, 80, dtype=np.float32),
+        "var_ratio": np.ones(80, np.float32),
+        "random_stdevs": np.ones(80, np.float32),
+    }
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """What `np.savez` writes: a zip archive of one `.npy` file per entry."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w") as stream:
+                np.lib.format.write_array(stream, array)
+
+
+def test_statistics_of_ganspace_are_read(tmp_path: Path):
+    _write(tmp_path / "stylegan2.npz", _ganspace())
+    loaded = load_pca(tmp_path / "stylegan2.npz")
+    assert torch.equal(loaded.components, torch.eye(80, 512))
+    assert loaded.stddev[0].item() == 3.0
+    assert loaded.mean is not None
+    assert torch.equal(loaded.mean, torch.full((512,), 0.5))
+
+
+def test_ganspace_directions_of_an_editing_demo_are_read(tmp_path: Path):
+    content = {
+        "mean": torch.full((1, 512), 0.5),
+        "comp": torch.eye(80, 512)[:, None],
+        "std": torch.linspace(3, 1, 80),
+    }
+    torch.save(content, tmp_path / "ffhq_pca.pt")
+    loaded = load_pca(tmp_path / "ffhq_pca.pt")
+    assert torch.equal(loaded.components, torch.eye(80, 512))
+    assert torch.equal(loaded.stddev, torch.linspace(3, 1, 80))
+    assert loaded.mean is not None
+    assert torch.equal(loaded.mean, torch.full((512,), 0.5))
+
+
+def test_ganspace_directions_of_z_are_refused(tmp_path: Path):
+    ones = np.ones(80, np.float32)
+    _write(tmp_path / "z.npz", {**_ganspace(), "lat_stdev": ones})
+    with pytest.raises(RequestError, match=r"directions of z.*`--use_w`"):
+        load_pca(tmp_path / "z.npz")
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
         ({"components": np.eye(3)}, "no entry 'stddev' among components"),
+        ({"lat_comp": np.eye(3)}, "no entry 'lat_stdev' among lat_comp"),
+        ({}, "no entry 'components' among none"),
         ({"components": np.eye(3), "stddev": np.ones(2)}, "need components"),
         ({"components": np.ones(3), "stddev": np.ones(3)}, "need components"),
         ({"components": np.array([None]), "stddev": np.ones(3)}, "not arrays of num"),
