@@ -36,7 +36,7 @@ from robustgen.library import (
     FgsmAttack,
     PgdAttack,
 )
-from robustgen.lpips_distance import LpipsDistance, load_lpips
+from robustgen.lpips_distance import LpipsDistance
 from robustgen.names import EMBEDDED, NONE
 from robustgen.perceptual import PerceptualNet, load_perceptual
 from robustgen.plugins import Factory, call_factory
@@ -127,7 +127,7 @@ def _classifier(pair: Pair, domain: Domain | None, plugins: Sequence[str]) -> nn
     if isinstance(asset, WeightFile):
         network = load_classifier(asset.weights, asset.kind)
     else:
-        network = load_classifier(_path(asset, "classifier"))
+        network = load_classifier(asset)
     seen = ClassifierInput() if domain is None else domain.classifier_input
     if seen == ClassifierInput():
         return network
@@ -158,8 +158,6 @@ def _perceptual(
     asset = pair.perceptual
     if asset == NONE:
         return None
-    if isinstance(asset, str) and asset in full_assets("perceptual"):
-        return load_lpips(asset.removeprefix("lpips_"), weights_path(asset))
     return _network(asset, load_perceptual, "perceptual", plugins)
 
 
@@ -170,7 +168,7 @@ def _network(
     plugins: Sequence[str],
 ) -> Any:
     if not isinstance(asset, Factory):
-        return load(_path(asset, kind))
+        return load(asset)
     made = call_factory(asset.factory, asset.args, plugins)
     if not isinstance(made, nn.Module):
         raise RequestError(
@@ -178,11 +176,6 @@ def _network(
             "expected a torch.nn.Module."
         )
     return made.eval()
-
-
-def _path(asset: str, kind: str) -> str | Path:
-    """Where the weights of a full asset lie; other names and paths as they are."""
-    return weights_path(asset) if asset in full_assets(kind) else asset
 
 
 def pca_path(pair: Pair) -> Path | None:

@@ -10,6 +10,10 @@ import difflib
 from collections.abc import Iterable
 
 
+LISTED = 20
+"""Names that a message lists; of more, it lists the nearest six."""
+
+
 class RobustgenError(Exception):
     """Base of all errors that end a command with a plain message."""
 
@@ -29,11 +33,16 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     "Did you mean 'pgd'? Known: cw, pgd."
     >>> suggestion("zzz", ["cw", "pgd"])
     'Known: cw, pgd.'
+    >>> suggestion("n4", [f"n{k}" for k in range(100)])
+    "Did you mean 'n4'? Known: n4, n94, n84, n74, n64, n54 and 94 others."
     """
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"Did you mean '{near[0]}'? " if near else ""
-    return f"{hint}Known: {', '.join(names)}."
+    if len(names) <= LISTED:
+        return f"{hint}Known: {', '.join(names)}."
+    nearest = difflib.get_close_matches(name, names, n=6, cutoff=0.0)
+    return f"{hint}Known: {', '.join(nearest)} and {len(names) - 6} others."
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> RequestError:

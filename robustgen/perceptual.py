@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robustgen.assets import find_weights
 from robustgen.checkpoints import (
     load_weights,
     read_checkpoint,
@@ -22,12 +21,11 @@ from robustgen.checkpoints import (
 )
 from robustgen.errors import RequestError
 from robustgen.lpips_distance import (
-    LPIPS_NAMES,
     LpipsDistance,
     load_lpips,
     lpips_net_of,
-    lpips_trunk_file,
 )
+from robustgen.sources import find_weights
 from robustgen.types import Images, Masks, PerSample
 
 _FORMAT = "robustgen.perceptual.1"
@@ -128,12 +126,6 @@ def load_perceptual(path_or_name: str | Path) -> PerceptualNet | LpipsDistance:
         RequestError: the name is unknown, or the file is missing, damaged, or holds
             something else.
     """
-    if path_or_name in LPIPS_NAMES:
-        net = LPIPS_NAMES[str(path_or_name)]
-        raise RequestError(
-            f"'{path_or_name}' does not ship with robustgen: give the path of "
-            f"torchvision's {lpips_trunk_file(net)} instead."
-        )
     path = find_weights(path_or_name, "perceptual.safetensors")
     checkpoint = read_checkpoint(path)
     state = tensor_entries(checkpoint.content)

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 import platformdirs
 
+from robustgen.assets import asset_names, asset_path
 from robustgen.errors import RequestError, unknown_name
 from robustgen.full_assets import (
     Archive,
@@ -134,6 +135,37 @@ def weights_path(name: str) -> Path:
     if not files:
         raise RequestError(f"'{name}' is a data set; it has no weights.")
     return files[0].location
+
+
+def find_weights(path_or_name: str | Path, file: str) -> Path:
+    """Where weights lie that are given by path or by name.
+
+    Args:
+        path_or_name: A file, the name of an asset that ships, or that of a full asset,
+            which lies in the weights folder once it is fetched.
+        file: File of an asset that is meant, such as `generator.safetensors`.
+
+    Raises:
+        RequestError: the text is the name of nothing that has such a file.
+    """
+    path = Path(path_or_name)
+    if isinstance(path_or_name, Path) or path.suffix or len(path.parts) > 1:
+        return path
+    if path.is_file():
+        return path
+    kind, shipped = Path(file).stem, asset_names(file)
+    if path_or_name in shipped:
+        return asset_path(path_or_name, file)
+    full = full_assets(kind)
+    if path_or_name not in full:
+        raise unknown_name(kind, path_or_name, (*shipped, *full))
+    found = weights_path(path_or_name)
+    if not found.is_file():
+        raise RequestError(
+            f"{found}: no such file. It is the {kind} '{path_or_name}'; "
+            f"`robustgen fetch {path_or_name}` gets it or says how."
+        )
+    return found
 
 
 def companion(generator: str, kind: str) -> str | None:

@@ -60,12 +60,15 @@ def test_round_trip_and_wrong_files(network: PerceptualNet, tmp_path: Path):
     )
 
 
-def test_lpips_is_asked_for_by_its_file():
+def test_lpips_is_looked_for_in_the_weights_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("ROBUSTGEN_WEIGHTS", str(tmp_path))
     with pytest.raises(RequestError) as caught:
         load_perceptual("lpips_vgg")
     assert str(caught.value) == (
-        "'lpips_vgg' does not ship with robustgen: give the path of torchvision's "
-        "vgg16-397923af.pth instead."
+        f"{tmp_path / 'vgg16-397923af.pth'}: no such file. It is the perceptual "
+        "'lpips_vgg'; `robustgen fetch lpips_vgg` gets it or says how."
     )
     with pytest.raises(RequestError, match="Unknown perceptual 'lpips_vg'"):
         load_perceptual("lpips_vg")

@@ -31,19 +31,3 @@ def asset_path(name: str, file: str) -> Path:
     if name not in known:
         raise unknown_name(Path(file).stem, name, known)
     return _FOLDER / name / file
-
-
-def find_weights(path_or_name: str | Path, file: str) -> Path:
-    """A path where the text looks like one or exists, else the asset of that name.
-
-    Args:
-        path_or_name: A file, or the name of an asset.
-        file: File of the asset that is meant, such as `generator.safetensors`.
-
-    Raises:
-        RequestError: the text is the name of no asset that has such a file.
-    """
-    path = Path(path_or_name)
-    if isinstance(path_or_name, Path) or path.suffix or len(path.parts) > 1:
-        return path
-    return path if path.is_file() else asset_path(path_or_name, file)

@@ -8,7 +8,6 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from robustgen.assets import find_weights
 from robustgen.checkpoints import (
     Checkpoint,
     load_weights,
@@ -35,6 +34,7 @@ from robustgen.classifiers.torchvision_models import (
     torchvision_names,
 )
 from robustgen.errors import RequestError, unknown_name
+from robustgen.sources import find_weights
 
 _KINDS: Mapping[str, str] = MappingProxyType(
     {

@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from robustgen.assets import find_weights
 from robustgen.checkpoints import (
     Checkpoint,
     container_of,
@@ -31,6 +30,7 @@ from robustgen.gan.formats import (
 )
 from robustgen.gan.pickles import read_network_pickle
 from robustgen.gan.stylegan2 import GanConfig, StyleGAN2
+from robustgen.sources import find_weights
 
 _GAN_FORMAT = "robustgen.stylegan2.1"
 _ENCODER_FORMAT = "robustgen.split_encoder.1"
