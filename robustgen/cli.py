@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+from pydantic import TypeAdapter
 
 from robustgen.cost import attack_cost, duration, estimate_cost
-from robustgen.errors import RequestError, RobustgenError
+from robustgen.errors import RequestError, RobustgenError, unknown_name
 from robustgen.full_assets import full_assets
 from robustgen.library import attack_names, load_attack, suite_names
 from robustgen.names import EMBEDDED
 from robustgen.plugins import Factory, check_plugins, require_plugin
-from robustgen.projection_settings import METHODS, max_passes
+from robustgen.projection_settings import METHODS, ProjectionSettings, max_passes
 from robustgen.sources import choose_profile
 from robustgen.suite import Case, Suite, load_suite, narrow, resolve_cases
 from robustgen.view_settings import FAMILIES
@@ -178,6 +179,54 @@ def train_command(
     typer.echo(f"Written to {folder}/")
 
 
+@app.command("project")
+def project_command(
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    generator: Annotated[str, typer.Option(help="Name or file of a generator.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    encoder: Annotated[
+        str | None, typer.Option(help="Name or file. [default: the generator's]")
+    ] = None,
+    perceptual: Annotated[
+        str | None, typer.Option(help="Name or file. [default: the generator's]")
+    ] = None,
+    method: Annotated[str, typer.Option(help="See `list projectors`.")] = "hybrid",
+    passes: Annotated[
+        int | None,
+        typer.Option(min=1, max=100_000, help="Cost bound. [default: the method's]"),
+    ] = None,
+    device: Annotated[
+        DeviceOption, typer.Option(help="auto: cuda if there is one.")
+    ] = DeviceOption.AUTO,
+) -> None:
+    """Projects image files: writes their codes and the pictures of these."""
+    settings = _projection_settings(method, passes)
+    for image in images:
+        if not image.is_file():
+            raise RequestError(f"{image}: no such file.")
+    _writable(out)
+    with _interruptible("Nothing is lost but this image."), _progress() as progress:
+        from robustgen.devices import find_device
+        from robustgen.project import project_files
+
+        found = project_files(
+            images,
+            generator=generator,
+            settings=settings,
+            out=out,
+            encoder=encoder,
+            perceptual=perceptual,
+            device=find_device(device.value),
+            progress=progress,
+        )
+    for one in found:
+        typer.echo(
+            f"{one.image}: loss {one.initial_loss:.4f} -> {one.loss:.4f} in "
+            f"{one.passes} passes"
+        )
+    typer.echo(f"Written to {out}/: codes as .safetensors, pictures as .png")
+
+
 @app.command("fetch")
 def fetch_command(
     name: Annotated[str, typer.Argument(help="A data set or weights, see `list`.")],
@@ -281,6 +330,18 @@ def _dry_run_text(
             f"Would write {folder}/",
         )
     )
+
+
+def _projection_settings(method: str, passes: int | None) -> ProjectionSettings:
+    """A method with its published numbers, but for the bound on its cost."""
+    if method not in METHODS:
+        raise unknown_name("projection method", method, METHODS)
+    asked: dict[str, object] = {"method": method}
+    if passes is not None:
+        if method == "encoder":
+            raise RequestError("--passes: method 'encoder' searches nothing.")
+        asked["passes"] = passes
+    return TypeAdapter[ProjectionSettings](ProjectionSettings).validate_python(asked)
 
 
 def _factories(cases: Sequence[Case]) -> list[str]:

@@ -24,7 +24,7 @@ from robustgen.cost import default_batch_size
 from robustgen.data.dataset import Dataset
 from robustgen.datasets import build_dataset
 from robustgen.defense import Defense
-from robustgen.errors import RequestError
+from robustgen.devices import find_device
 from robustgen.evaluate import Subject, evaluate_batch, join_tables
 from robustgen.files import sha256_of, write_text
 from robustgen.pictures import SHOWN, write_index, write_pictures
@@ -88,7 +88,7 @@ def run(
     asked = narrow(asked, seed=seed, limit=limit)
     choice = choose_profile(asked, profile)
     cases = resolve_cases(asked, choice.name)
-    where = _device(device)
+    where = find_device(device)
     folder = Path(out or Path("reports/runs") / f"{asked.name}-{choice.name}")
     batches, tables = folder / "batches", folder / "tables"
     if fresh:
@@ -194,14 +194,6 @@ def _load_pair(case: Case, device: torch.device, plugins: Sequence[str]) -> _Loa
         networks_sha256=tuple(fingerprints.of_module(n) for n in networks),
         directions_sha256=tuple(sha256_of(p) for p in direction_files(case)),
     )
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise RequestError("--device cuda: torch finds no CUDA device here.")
-    return torch.device(name)
 
 
 def _subject(
