@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from robustgen.classifiers.load import load_classifier
+    from robustgen.domain import Domain, load_domain
     from robustgen.errors import RequestError, RobustgenError
+    from robustgen.gan.latents import load_latents, save_latents
     from robustgen.gan.load import load_encoder, load_gan
     from robustgen.perceptual import load_perceptual
     from robustgen.projectors.loss import ProjectionLoss
-    from robustgen.projectors.projector import Projection, Projector
+    from robustgen.projectors.method import Projection
+    from robustgen.projectors.projector import Projector
     from robustgen.report_schema import Report
     from robustgen.runner import run
     from robustgen.score import score_predictions
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from robustgen.threat import Threat
 
 __all__ = [
+    "Domain",
     "Projection",
     "ProjectionLoss",
     "Projector",
@@ -31,19 +35,23 @@ __all__ = [
     "Threat",
     "__version__",
     "load_classifier",
+    "load_domain",
     "load_encoder",
     "load_gan",
+    "load_latents",
     "load_perceptual",
     "load_suite",
     "resolve_cases",
     "run",
+    "save_latents",
     "score_predictions",
 ]
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Projection": "robustgen.projectors.projector",
+    "Domain": "robustgen.domain",
+    "Projection": "robustgen.projectors.method",
     "ProjectionLoss": "robustgen.projectors.loss",
     "Projector": "robustgen.projectors.projector",
     "Report": "robustgen.report_schema",
@@ -52,12 +60,15 @@ _HOMES = {
     "Suite": "robustgen.suite",
     "Threat": "robustgen.threat",
     "load_classifier": "robustgen.classifiers.load",
+    "load_domain": "robustgen.domain",
     "load_encoder": "robustgen.gan.load",
     "load_gan": "robustgen.gan.load",
+    "load_latents": "robustgen.gan.latents",
     "load_perceptual": "robustgen.perceptual",
     "load_suite": "robustgen.suite",
     "resolve_cases": "robustgen.suite",
     "run": "robustgen.runner",
+    "save_latents": "robustgen.gan.latents",
     "score_predictions": "robustgen.score",
 }
 

@@ -9,7 +9,6 @@
 import difflib
 from collections.abc import Iterable
 
-
 LISTED = 20
 """Names that a message lists; of more, it lists the nearest six."""
 

@@ -23,6 +23,8 @@ from robustgen.projection_settings import (
 from robustgen.projectors.loss import ProjectionLoss
 from robustgen.projectors.projector import Projector
 
+ENCODER_ONLY = ["face0.png", "--generator", "faces", "--method", "encoder"]
+
 
 def status(*arguments: str) -> object:
     with pytest.raises(SystemExit) as ended:
