@@ -5,7 +5,7 @@
 Each family has the keys that it understands and no others.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, ClassVar, Literal, TypeAlias
@@ -40,7 +40,7 @@ EDITS: Mapping[str, str] = MappingProxyType(
         "shift_y": "up or down, by up to an eighth of the height",
         "zoom": "larger or smaller, by a factor of up to 1.25",
         "rotate": "by up to 15 degrees",
-        "brightness": "lighter or darker, by up to a fifth of the range",
+        "brightness": "lighter or darker, by up to a quarter of the range",
     }
 )
 """What a walk may imitate, with one line about each; the sizes are those of beta 1."""
@@ -260,20 +260,3 @@ ViewSettings: TypeAlias = Annotated[
     BeforeValidator(_known_family),
 ]
 """How a projected code varies, one record per family."""
-
-
-def fill_strength(
-    settings: ViewSettings,
-    middle: Callable[[StrengthKey, str], float | None],
-) -> ViewSettings:
-    """The settings with the domain's strength where they give none.
-
-    Args:
-        settings: Views as the suite asks for them.
-        middle: From the key and the name of a layer range to the middle of the domain's
-            grid, or None where there is no grid.
-    """
-    key, layers = settings.strength, settings.layers
-    if key is None or getattr(settings, key) is not None or not isinstance(layers, str):
-        return settings
-    return settings.model_copy(update={key: middle(key, layers)})

@@ -9,12 +9,10 @@ from robustgen.schema import Record, validate
 from robustgen.view_settings import (
     FAMILIES,
     BoundaryViews,
-    IsotropicViews,
     PcaViews,
     StylemixViews,
     ViewSettings,
     WalkViews,
-    fill_strength,
 )
 
 
@@ -134,23 +132,8 @@ def test_a_file_is_looked_for_beside_the_suite(tmp_path: Path):
     assert views.directions == str((tmp_path / "smile.npy").resolve())
 
 
-def test_the_domain_fills_a_strength_that_is_missing():
-    asked: list[tuple[str, str]] = []
-
-    def middle(key: str, layers: str) -> float | None:
-        asked.append((key, layers))
-        return 2.0 if layers == "fine" else None
-
-    filled = fill_strength(PcaViews(family="pca"), middle)
-    assert filled == PcaViews(family="pca", beta=2.0)
-    coarse = PcaViews(family="pca", layers="coarse")
-    assert fill_strength(coarse, middle) == coarse
-    assert asked == [("beta", "fine"), ("beta", "coarse")]
-    for given in (
-        IsotropicViews(family="isotropic", sigma=0.3),
-        StylemixViews(),
-        WalkViews(family="walk"),
-        PcaViews(family="pca", layers=(0, 2)),
-    ):
-        assert fill_strength(given, middle) is given
-    assert len(asked) == 2
+def test_a_family_says_which_key_is_its_strength():
+    assert StylemixViews.strength is None
+    assert PcaViews.strength == "beta"
+    assert _read({"family": "isotropic"}).strength == "sigma"
+    assert "strength" not in PcaViews(family="pca").model_dump()

@@ -17,7 +17,7 @@ from torch import Tensor
 from robustgen.types import Images, Masks, PerSample
 
 LARGEST_SHIFT = 1 / 8
-"""Of the image's side. The authors: 50 of 1024 px with StyleGAN, of 256 with BigGAN."""
+"""Of the image's side. The authors: 50 of 1024 px with StyleGAN, half with BigGAN."""
 
 LARGEST_ZOOM = 1.25
 """Factor. The authors go to 4, which cuts a centered object."""
@@ -25,8 +25,8 @@ LARGEST_ZOOM = 1.25
 LARGEST_ANGLE = 15.0
 """Degrees. The authors go to 45, which few data sets contain."""
 
-LARGEST_BRIGHTNESS = 0.2
-"""Added to every pixel, in units of [0, 1]."""
+LARGEST_BRIGHTNESS = 0.25
+"""Added to every pixel, in units of [0, 1]; the authors' number."""
 
 _INSIDE = 0.999
 """Weight of the source from which a pixel counts as having one."""
@@ -76,7 +76,7 @@ def rotate(images: Images, strength: PerSample) -> Edited:
 
 
 def brightness(images: Images, strength: PerSample) -> Edited:
-    """Adds the same to every pixel; 1 a fifth of the range."""
+    """Adds the same to every pixel; 1 a quarter of the range."""
     added = LARGEST_BRIGHTNESS * strength[:, None, None, None]
     return Edited(images + added, torch.ones_like(images[:, :1]))
 

@@ -6,8 +6,8 @@ latents w and strengths a of
 
     || mask * (G(w + a d) - edit(G(w), a)) ||^2 / sum(mask)
 
-The authors train for 2,000 images with a fixed learning rate; here it is in units of
-the spread of w, which differs from generator to generator.
+The authors' learning rate is fixed; here it is in units of the spread of w, which
+differs from generator to generator.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,8 @@ STEPS = 100
 """Adam steps for an edit."""
 
 _BATCH = 8
-"""Images of a step: 800 for an edit, where the authors' walks in W take 2,000."""
+"""Images of a step: 800 for an edit, where the authors' walks in W take 2,000 to
+10,000."""
 
 _LEARNING_RATE = 0.2
 """Of Adam, in mean standard deviations of w. On the generators that ship, half of it

@@ -83,11 +83,11 @@ def test_brightness_is_added_everywhere():
 
 def test_a_known_brightness_direction_is_learned():
     # Style channel 0 adds 0.1 per unit to all pixels; the picture shows the mean of two
-    # layers, of which one may move: 0.2 brighter is 4 units along it.
+    # layers, of which one may move: 0.25 brighter is 5 units along it.
     made = fit_walks(
         brightness_gan(), layers=LayerRange(1, 2), edits=("brightness",), seed=0
     )
-    expected = torch.tensor([[[4.0, 0.0, 0.0, 0.0]]])
+    expected = torch.tensor([[[5.0, 0.0, 0.0, 0.0]]])
     torch.testing.assert_close(made.vectors, expected, atol=0.05, rtol=0)
     assert made.scale.tolist() == [1.0]
     assert made.names == ("brightness",)
@@ -99,7 +99,7 @@ def test_two_layers_share_the_step():
     made = fit_walks(
         brightness_gan(), layers=LayerRange(0, 2), edits=("brightness",), seed=0
     )
-    expected = torch.tensor([[[2.0, 0, 0, 0], [2.0, 0, 0, 0]]])
+    expected = torch.tensor([[[2.5, 0, 0, 0], [2.5, 0, 0, 0]]])
     torch.testing.assert_close(made.vectors, expected, atol=0.05, rtol=0)
 
 
