@@ -1,11 +1,12 @@
 """Seconds and memory of the released domains, on networks of their size.
 
-    python benchmarks/scale.py [celebahq car cat cifar10]
+    python benchmarks/scale.py [--plain] [celebahq car cat cifar10]
 
 Generators of config-f, the RGB + mask encoder, LPIPS on AlexNet and the classifier of
 each domain, filled with random numbers: what a pass costs does not hang on the weights.
 One image at a time (16 at 32 px), in a process of its own, so that its peak memory is
-that of the domain. Prints a Markdown table.
+that of the domain. Memory is kept as the command line keeps it; `--plain` leaves the C
+library as it is. Prints a Markdown table.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.models import alexnet, resnet18
 
+from robustgen.allocator import LARGE, keep_large_blocks
 from robustgen.classifiers.attribute import AttributeClassifier
 from robustgen.classifiers.cifar_resnet import CifarResNet18
 from robustgen.domain import load_domain
@@ -107,10 +109,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("domains", nargs="*", default=DOMAINS)
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--plain", action="store_true", help="keep no memory")
     asked = parser.parse_args()
     if asked.inside:
+        side = load_domain(asked.domains[0]).resolution
+        if side >= LARGE and not asked.plain:
+            keep_large_blocks()
         print(json.dumps(measure(asked.domains[0])))
         return
+    plain = ["--plain"] if asked.plain else []
     print(
         "| domain | side | images at once | classify, s | attack pass, s | "
         "synthesize, s | projection pass, s | peak memory, GB |"
@@ -118,7 +125,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     for name in asked.domains:
         done = subprocess.run(
-            [sys.executable, __file__, name, "--inside"],
+            [sys.executable, __file__, name, "--inside", *plain],
             check=True,
             capture_output=True,
             text=True,

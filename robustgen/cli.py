@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from pydantic import TypeAdapter
 
+from robustgen.allocator import LARGE, keep_large_blocks
 from robustgen.cost import attack_cost, duration, estimate_cost
 from robustgen.errors import RequestError, RobustgenError, unknown_name
 from robustgen.full_assets import full_assets
@@ -127,6 +128,8 @@ def run_command(
         typer.echo(_dry_run_text(asked, cases, folder, batch_size))
         return
     _writable(folder)
+    if any(case.domain and case.domain.resolution >= LARGE for case in cases):
+        keep_large_blocks()
     again = "Finished work is kept; the same command continues."
     with _interruptible(again), _progress() as progress:
         from robustgen.rendering import terminal_table
@@ -205,6 +208,7 @@ def project_command(
         if not image.is_file():
             raise RequestError(f"{image}: no such file.")
     _writable(out)
+    keep_large_blocks()
     with _interruptible("Nothing is lost but this image."), _progress() as progress:
         from robustgen.devices import find_device
         from robustgen.project import project_files
