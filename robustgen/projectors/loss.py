@@ -63,6 +63,12 @@ class Perceptual(Protocol):
         ...
 
 
+SmallImages: TypeAlias = Float[Tensor, "batch channel small_height small_width"]
+"""Images as they are compared."""
+
+SmallMasks: TypeAlias = Float[Tensor, "batch 1 small_height small_width"]
+"""Masks of such images."""
+
 Lift: TypeAlias = Callable[[Float[Tensor, "n p"], Int64[Tensor, " n"]], StylesPlus]
 """Points of a search and the indices of their samples -> the style codes there."""
 
@@ -167,8 +173,8 @@ class Target:
 
     images: Images
     mask: Masks | None
-    small: Images
-    weight: Masks | None
+    small: SmallImages
+    weight: SmallMasks | None
     features: tuple[Tensor, ...]
     codes: StylesPlus
 
@@ -203,7 +209,7 @@ def _masked_mean(distance: Images, mask: Masks | None) -> PerSample:
 
 def shrink(
     images: Images, mask: Masks | None, side: int | None
-) -> tuple[Images, Masks | None]:
+) -> tuple[SmallImages, SmallMasks | None]:
     """Images of at most `side` pixels on a side, by averaging what the mask shows.
 
     A pixel of the result under which the mask shows nothing is black and weighs 0.

@@ -272,8 +272,8 @@ class _Search:
             if noise == 0 and method.tolerance > 0:
                 best = torch.minimum(best, loss)
                 if quiet % PATIENCE == 0:
-                    fall = marked - best
-                    done = fall <= method.tolerance * best.abs()
+                    little = marked - best <= method.tolerance * marked.abs()
+                    done = marked.isfinite() & little
                     gone, stay = done.nonzero()[:, 0], (~done).nonzero()[:, 0]
                     self._settle(
                         minimum, alive[gone], point[gone], step + 1, Outcome.CONVERGED

@@ -108,3 +108,47 @@ def toy_images(count: int, seed: int = 2) -> Tensor:
     with torch.no_grad():
         codes = torch.randn(count, 3, 4, generator=rng(seed))
         return ToyGan().eval().synthesize(codes)
+
+
+class LinearGan(nn.Module):
+    """Codes [N, 2, 3] to images [N, 1, 6, 6] by orthonormal rows, plus a noise map.
+
+    `image = 1/2 + w_plus @ weight + strength * noise`, so that least squares have a
+    closed form. The mapping network doubles latents and adds an offset for each class.
+    """
+
+    num_layers = 2
+    w_dim = 3
+    z_dim = 3
+    noise: Tensor
+
+    def __init__(self, num_classes: int = 0, strength: float = 0.0):
+        super().__init__()
+        self.num_classes = num_classes
+        rows = torch.linalg.qr(torch.randn(36, 6, generator=rng(7)))[0].T
+        self.weight = nn.Parameter(rows.contiguous())
+        self.strength = nn.Parameter(torch.tensor(strength))
+        self.unused = nn.Parameter(torch.ones(2))
+        self.register_buffer("noise", torch.randn(6, 6, generator=rng(8)))
+
+    def map(
+        self, z: Tensor, labels: Tensor | None = None, truncation: float = 1.0
+    ) -> Tensor:
+        offset = 0 if labels is None else labels[:, None].to(z.dtype)
+        return truncation * (2 * z + offset)
+
+    def synthesize(self, w_plus: Tensor) -> Tensor:
+        flat = w_plus.flatten(1) @ self.weight
+        return 0.5 + flat.view(-1, 1, 6, 6) + self.strength * self.noise
+
+    def encode(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The least-squares code of all pixels, whatever the mask."""
+        return ((images - 0.5).flatten(1) @ self.weight.T).view(-1, 2, 3)
+
+
+def linear_images(count: int, seed: int = 9) -> Tensor:
+    """Images that a `LinearGan` can nearly make."""
+    codes = torch.randn(count, 2, 3, generator=rng(seed))
+    noise = torch.randn(count, 1, 6, 6, generator=rng(seed + 1))
+    with torch.no_grad():
+        return (LinearGan().synthesize(0.5 * codes) + 0.02 * noise).clamp(0, 1)
