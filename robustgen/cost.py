@@ -52,6 +52,38 @@ UNIT_COSTS: Mapping[str, UnitCost] = MappingProxyType(
             networks_mb=0,
             image_mb=12,
         ),
+        "celebahq": UnitCost(
+            classify=0.16,
+            attack_pass=0.34,
+            synthesize=0.83,
+            project_pass=2.4,
+            networks_mb=6100,
+            image_mb=250,
+        ),
+        "car": UnitCost(
+            classify=0.015,
+            attack_pass=0.043,
+            synthesize=0.53,
+            project_pass=1.4,
+            networks_mb=3000,
+            image_mb=100,
+        ),
+        "cat": UnitCost(
+            classify=0.017,
+            attack_pass=0.037,
+            synthesize=0.33,
+            project_pass=0.92,
+            networks_mb=1600,
+            image_mb=60,
+        ),
+        "cifar10": UnitCost(
+            classify=0.003,
+            attack_pass=0.008,
+            synthesize=0.044,
+            project_pass=0.17,
+            networks_mb=1000,
+            image_mb=40,
+        ),
     }
 )
 """By domain; a generator of the user's own without a card counts as `faces`.

@@ -5,7 +5,20 @@ import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from gan.published import (
+    nvidia_names,
+    persistent,
+    seeded_gan,
+    small_config,
+    write_snapshot,
+)
+from PIL import Image
+from released import alexnet_trunk, write_files
+from seeded_weights import seeded_state
+from torchvision.models import resnet18
 
 from robustgen.cli import main
 
@@ -67,6 +80,35 @@ def test_a_users_own_parts_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         main(["run", *line[1].split(), "--out", str(tmp_path / "run")])
     assert ended.value.code == 0
     assert "brighter" in (tmp_path / "run" / "accuracy.csv").read_text()
+
+
+def test_files_of_ones_own_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    text = named_file("files.yaml")
+    # As shown, but for passes and views.
+    assert "passes: 200" in text
+    assert "layers: fine}" in text
+    text = text.replace("passes: 200", "passes: 2")
+    text = text.replace("layers: fine}", "layers: fine, count: 2}\nensemble: {size: 2}")
+    (tmp_path / "files.yaml").write_text(text)
+    rng = np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        for kind in ("tabby", "tiger"):
+            folder = tmp_path / "photos" / split / kind
+            folder.mkdir(parents=True)
+            pixels = rng.integers(0, 255, (256, 300, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / "one.png")
+    with torch.random.fork_rng():
+        net = seeded_state(resnet18(num_classes=2))
+    write_files(tmp_path, {"net.pth": net, "alexnet-owt-7be5be79.pth": alexnet_trunk()})
+    gan = seeded_gan(small_config(256))
+    write_snapshot(tmp_path / "stylegan2-cat.pkl", persistent(nvidia_names(gan)))
+    monkeypatch.setenv("ROBUSTGEN_WEIGHTS", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "files.yaml", "--limit", "1", "--out", "run"])
+    assert ended.value.code == 0
+    accuracy = (tmp_path / "run" / "accuracy.csv").read_text()
+    assert "files,full,photos,net,pgd,oblivious,linf" in accuracy
 
 
 def test_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
