@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from robustgen.assets import asset_names
-from robustgen.data.decode import read_image, to_pixels
+from robustgen.data.decode import read_image, squared, to_pixels
 from robustgen.errors import RequestError
 from robustgen.files import whole_file, write_text
 from robustgen.full_assets import all_assets, asset_domain, full_assets
@@ -186,12 +186,8 @@ def companion_network(generator: str, kind: str, settings: ProjectionSettings) -
 
 def _pixels(path: Path, side: int, channels: int) -> Images:
     image = read_image(path)
-    shorter = min(image.size)
     if image.size != (side, side):
-        width, height = (round(length * side / shorter) for length in image.size)
-        image = image.resize((width, height), Image.Resampling.LANCZOS)
-        left, top = (width - side) // 2, (height - side) // 2
-        image = image.crop((left, top, left + side, top + side))
+        image = squared(image, side)
     pixels = torch.from_numpy(to_pixels(image))[None]
     return pixels if channels == 3 else pixels.mean(dim=1, keepdim=True)
 

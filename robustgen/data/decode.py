@@ -74,6 +74,15 @@ def to_pixels(image: Image.Image) -> Float32[np.ndarray, "3 h w"]:
     return np.ascontiguousarray(values.transpose(2, 0, 1))
 
 
+def squared(image: Image.Image, side: int) -> Image.Image:
+    """The middle of a picture whose shorter side is resized to `side` (LANCZOS)."""
+    shorter = min(image.size)
+    width, height = (length * side // shorter for length in image.size)
+    resized = image.resize((width, height), Image.Resampling.LANCZOS)
+    left, top = (width - side) // 2, (height - side) // 2
+    return resized.crop((left, top, left + side, top + side))
+
+
 def content_of(path: Path) -> bytes:
     """SHA-256 of a file's bytes.
 

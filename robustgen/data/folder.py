@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from robustgen.data.dataset import Dataset
 from robustgen.data.decode import (
@@ -15,6 +14,7 @@ from robustgen.data.decode import (
     image_size,
     read_image,
     some_of,
+    squared,
     to_pixels,
 )
 from robustgen.data.images import LazyImages, Picture
@@ -105,16 +105,8 @@ def _read(path: Path, *, size: tuple[int, int], resize: bool) -> Picture:
             f"{size[0]} x {size[1]}. Give a `resolution` to make them alike."
         )
     if resize and image.size != size:
-        image = _square(image, size[0])
+        image = squared(image, size[0])
     return Picture(to_pixels(image))
-
-
-def _square(image: Image.Image, side: int) -> Image.Image:
-    shorter = min(image.size)
-    width, height = (length * side // shorter for length in image.size)
-    resized = image.resize((width, height), Image.Resampling.LANCZOS)
-    left, top = (width - side) // 2, (height - side) // 2
-    return resized.crop((left, top, left + side, top + side))
 
 
 def _files(folder: Path) -> list[_File]:
