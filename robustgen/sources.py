@@ -213,7 +213,8 @@ def missing_files(profile: Profile) -> list[SourceFile]:
 def choose_profile(suite: Suite, requested: str = "auto") -> ProfileChoice:
     """Chooses the profile that runs.
 
-    `auto` takes `full` if all its files are on disk, else `embedded`.
+    `auto` takes `full` if all its files are on disk, else `embedded`. Asked for by
+    name, `full` makes do with a part of a folder of images, and says so.
 
     Args:
         suite: The suite.
@@ -229,11 +230,11 @@ def choose_profile(suite: Suite, requested: str = "auto") -> ProfileChoice:
     if requested == "embedded" or full is None:
         suite.profile("embedded" if requested == "auto" else requested)
         return ProfileChoice("embedded", _embedded_line(full))
+    if requested == "auto" and embedded is not None and _incomplete(full):
+        return ProfileChoice("embedded", _embedded_line(full))
     missing = missing_files(full)
     if not missing:
         return ProfileChoice("full", _full_line(full))
-    if requested == "auto" and embedded is not None:
-        return ProfileChoice("embedded", _embedded_line(full))
     raise RequestError(
         "\n".join(
             (
@@ -262,14 +263,17 @@ def file_lines(files: Iterable[SourceFile]) -> list[str]:
     return lines
 
 
+def _incomplete(full: Profile) -> list[SourceFile]:
+    """Files that are not on disk, and folders that are there in part."""
+    return [file for file in full_files(full) if not file.present]
+
+
 def _full_line(full: Profile) -> str:
-    files = full_files(full)
-    if not files:
+    if not full_files(full):
         return "Profile: full."
     parts = [
         f" {file.path} holds {file.found:,} of {file.count:,} files."
-        for file in files
-        if not file.present
+        for file in _incomplete(full)
     ]
     return f"Profile: full (every file it needs is on disk).{''.join(parts)}"
 
@@ -281,11 +285,15 @@ def _embedded_line(full: Profile | None) -> str:
         "Profile: embedded (stand-in assets that ship with robustgen; numbers are not "
         "those of the full profile)."
     )
-    missing = missing_files(full)
+    missing = [
+        f"{file.path} ({file.found:,} of {file.count:,} files)"
+        if file.usable
+        else f"{file.path} ({file.size})"
+        for file in _incomplete(full)
+    ]
     if not missing:
         return f"{line} Every file of the full profile is on disk."
-    files = ", ".join(f"{file.path} ({file.size})" for file in missing)
-    return f"{line} Missing for full: {files}."
+    return f"{line} Missing for full: {', '.join(missing)}."
 
 
 def _serves(asset: Asset, kind: str) -> bool:
