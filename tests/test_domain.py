@@ -89,8 +89,14 @@ def test_a_card_of_ones_own(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("layers: {fine: [5, 9]}\n", ":5: layers: fine [5, 9] is no range of 8 layers."),
-        ("layers: {fin: [5, 8]}\n", ":5: layers.fin: unknown key. Did you mean 'fine'?"),
+        (
+            "layers: {fine: [5, 9]}\n",
+            ":5: layers: fine [5, 9] is no range of 8 layers.",
+        ),
+        (
+            "layers: {fin: [5, 8]}\n",
+            ":5: layers.fin: unknown key. Did you mean 'fine'?",
+        ),
         (
             "layers: {}\nalignment: {mask: grey}\n",
             ":6: alignment: `grey_threshold` belongs to `mask: grey`, and only there.",
