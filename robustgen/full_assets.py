@@ -60,6 +60,8 @@ class FileEntry(Record):
 
     path: _RelativePath
     """Below `$ROBUSTGEN_DATA` for a data set, else below `$ROBUSTGEN_WEIGHTS`."""
+    also: Items[_RelativePath] = ()
+    """Other places where it is accepted."""
     size: str
     """About how large it is, for people."""
     origin: str = ""

@@ -35,6 +35,7 @@ class SourceFile:
         asset: Name of the asset that needs it.
         root: `data` for `$ROBUSTGEN_DATA`, `weights` for `$ROBUSTGEN_WEIGHTS`.
         path: Where it lies below that folder.
+        also: Other places below it where the file is accepted.
         size: About how large it is, for people.
         origin: Page or repository that it comes from.
         how: What a person does to get it.
@@ -54,6 +55,7 @@ class SourceFile:
     size: str
     origin: str
     how: str
+    also: tuple[str, ...] = ()
     license: str = ""
     bytes: int | None = None
     sha256: str | None = None
@@ -70,8 +72,9 @@ class SourceFile:
 
     @property
     def location(self) -> Path:
-        """Where the file is looked for on this machine."""
-        return self.folder / self.path
+        """Where the file is on this machine, or else belongs."""
+        places = [self.folder / path for path in (self.path, *self.also)]
+        return next((place for place in places if place.exists()), places[0])
 
     @property
     def present(self) -> bool:
@@ -312,6 +315,7 @@ def _source(asset: Asset, file: FileEntry) -> SourceFile:
         path=file.path,
         size=file.size,
         origin=file.origin or asset.origin,
+        also=file.also,
         how=file.how or asset.how,
         license=asset.license,
         bytes=file.bytes,

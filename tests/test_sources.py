@@ -309,3 +309,19 @@ def test_every_file_says_where_it_comes_from_and_how():
             assert file.origin.startswith("https://")
             assert file.size
             assert file.license
+
+
+def test_a_folder_may_lie_where_its_archive_puts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("ROBUSTGEN_DATA", str(tmp_path))
+    images = next(file for file in asset_files("cars", "dataset") if file.count)
+    assert images.location == tmp_path / "cars" / "images" / "images"
+    assert not images.usable
+    folder = tmp_path / "cars" / "cars_train"
+    folder.mkdir(parents=True)
+    (folder / "00001.jpg").touch()
+    assert images.location == folder
+    assert (images.found, images.count) == (1, 8144)
+    assert images.usable
+    assert not images.present

@@ -81,9 +81,9 @@ class Centers:
             self._known[label] = self._estimate(label, device)
         rows = [self._known[label] for label in classes]
         return Center(
-            torch.cat([row.w for row in rows]),
-            torch.cat([row.z for row in rows]),
-            torch.cat([row.spread for row in rows]),
+            torch.cat([row.w for row in rows]).to(device),
+            torch.cat([row.z for row in rows]).to(device),
+            torch.cat([row.spread for row in rows]).to(device),
         )
 
     def _estimate(self, label: int | None, device: torch.device) -> Center:
