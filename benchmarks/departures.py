@@ -662,7 +662,7 @@ def main() -> None:
             tests += [] if row.p is None else [row.p]
         seconds[name] = time.process_time() - began
     found = sum(p < 0.05 for p in tests)
-    print(f"\n{len(tests)} tests, {found} with p < 0.05; {0.05 * len(tests):.0f} would")
+    print(f"\n{len(tests)} tests, {found} with p < 0.05; {0.05 * len(tests):.1f} would")
     print("be expected were there no differences at all.")
     total, threads = sum(seconds.values()), torch.get_num_threads()
     print(f"{total:.0f} s of processor time, {threads} threads:")
