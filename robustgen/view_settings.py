@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     Tag,
     field_validator,
+    model_validator,
 )
 
 from robustgen.errors import suggestion
@@ -73,6 +74,9 @@ def _existing_file(value: str, info: Info) -> str:
 
 StrengthKey: TypeAlias = Literal["sigma", "beta"]
 """Keys that say how far a view goes."""
+
+ACROSS = 0.5
+"""Stds across a boundary: where the shipped domains' views still keep the decision."""
 
 Strength = Annotated[Number, Field(gt=0)]
 """How far a view goes; None where the domain's middle one will do."""
@@ -159,7 +163,8 @@ class BoundaryViews(Views):
 
     family: Literal["boundary"]
     beta: Strength | None = None
-    """Half-width of a step, in stds along it; by default the domain's middle one."""
+    """Half-width of a step, in stds along it; by default 0.5 across a boundary, and the
+    domain's middle one beside it."""
     orthogonal: bool = False
     """Steps along principal directions parallel to all boundaries instead."""
     samples: Annotated[int, Field(ge=100, le=1_000_000)] = 4000
@@ -168,6 +173,14 @@ class BoundaryViews(Views):
     """Share of each class, the most confident, that the boundaries are learned from."""
     directions: DirectionFile | None = None
     """Normals of `save_directions` or InterFaceGAN; by default learned."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_steps_across(cls, value: object) -> object:
+        # A domain's steps are for directions that keep the label; this one does not.
+        if not isinstance(value, Mapping) or value.get("orthogonal"):
+            return value
+        return value if "beta" in value else {**value, "beta": ACROSS}
 
 
 class WalkViews(Views):

@@ -47,12 +47,16 @@ def test_settings_have_their_defaults():
         family="boundary",
         layers="fine",
         count=32,
-        beta=None,
+        beta=0.5,
         orthogonal=False,
         samples=4000,
         share=0.25,
         directions=None,
     )
+    beside = _read({"family": "boundary", "orthogonal": True})
+    assert beside.model_dump()["beta"] is None
+    across = _read({"family": "boundary", "beta": 2})
+    assert across.model_dump()["beta"] == 2.0
     walk = _read({"family": "walk", "edits": ["zoom"], "beta": "1/2"})
     assert isinstance(walk, WalkViews)
     assert (walk.beta, walk.edits, walk.steps) == (0.5, ("zoom",), 100)
