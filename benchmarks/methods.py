@@ -2,6 +2,7 @@
 
     python benchmarks/methods.py
     python benchmarks/methods.py --dataset faces --only encoder --only hybrid --limit 50
+    python benchmarks/methods.py --tuning
 
 Every method projects the first test images of the digits and the faces that ship, clean
 and under PGD on the bare classifier (preset `pgd`; digits at 32/255, as in their
@@ -10,6 +11,9 @@ that was projected, whether the classifier is right on the picture, and what an 
 cost. Seconds are those of one core, without the time that others take from it.
 
 Passes are fewer than published where the table says so.
+
+`--tuning` instead times one pass of pivotal tuning: generators of several images side
+by side, against one after the other.
 """
 
 import argparse
@@ -42,6 +46,8 @@ from robustgen.projection_settings import (
 )
 from robustgen.projectors.build import build_projector
 from robustgen.projectors.loss import Perceptual
+from robustgen.projectors.pivotal import unflattened
+from robustgen.projectors.swapped import synthesize_each, tuned_parameters
 from robustgen.rngs import rng_for
 from robustgen.threat import Threat
 
@@ -249,6 +255,35 @@ def bare_row(subject: Subject) -> list[str]:
     ]  # fmt: skip
 
 
+def tuning_times(rounds: int = 5) -> list[list[str]]:
+    """Milliseconds per image, forward and backward, by the size of a block."""
+    gan = load_gan("faces")
+    codes = torch.randn(32, gan.num_layers, gan.w_dim, generator=rng_for(0, "codes"))
+    shared = tuned_parameters(gan, codes)
+    flat = torch.cat([tensor.flatten() for tensor in shared.values()])
+
+    def pass_time(count: int, together: bool) -> float:
+        points = flat.repeat(count, 1).requires_grad_()
+        began = time.process_time()
+        blocks = [points] if together else points.split(1)
+        w_plus = [codes[:count]] if together else codes[:count].split(1)
+        pictures = [
+            synthesize_each(gan, unflattened(block, shared), w)
+            for block, w in zip(blocks, w_plus, strict=True)
+        ]
+        torch.autograd.grad(torch.cat(pictures).square().sum(), points)
+        return 1000 * (time.process_time() - began) / count
+
+    rows: list[list[str]] = []
+    for count in (1, 2, 4, 8, 16, 32):
+        best = [
+            min(pass_time(count, together) for _ in range(rounds))
+            for together in (True, False)
+        ]
+        rows.append([str(count), *(f"{ms:.1f}" for ms in best)])
+    return rows
+
+
 HEADERS = (
     "method", "images", "passes", "seconds", "L1", "perceptual", "accuracy",
     "L1, PGD", "perceptual, PGD", "accuracy, PGD", "settings",
@@ -263,7 +298,14 @@ def main() -> None:
         "--only", action="append", help="rows whose name starts so; may be repeated"
     )
     parser.add_argument("--dataset", choices=tuple(EPS), action="append")
+    parser.add_argument(
+        "--tuning", action="store_true", help="time a pass of pivotal tuning instead"
+    )
     arguments = parser.parse_args()
+    if arguments.tuning:
+        headers = ("images", "side by side, ms", "one by one, ms")
+        print(tabulate(tuning_times(), headers=headers, tablefmt="github"))
+        return
     wanted = tuple(arguments.only or ("",))
     for name in arguments.dataset or tuple(EPS):
         subject = subject_of(name, arguments.limit)

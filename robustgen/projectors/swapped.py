@@ -64,8 +64,8 @@ def synthesize_each(
     """Pictures by as many generators as there are codes, each with its own tensors.
 
     All at once by `vmap`, whose convolutions have a group for each image. Forward and
-    backward, one at a time took 1.3 times as long for 2 images of 32 px, 1.5 times for
-    4 and 1.9 times for 8 to 32, in seconds of one CPU core.
+    backward, one at a time took 1.2 times as long for 2 images of 32 px, 1.6 times for
+    4 and 1.7 to 2.5 times for 8 to 32 (`benchmarks/methods.py --tuning`).
 
     Args:
         gan: The generator, a module.
