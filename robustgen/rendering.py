@@ -51,7 +51,8 @@ READING_NOTES = (
     "An ensemble's accuracy and alpha are means over its resamples; each resample "
     f"chooses its own alpha. {ALPHA_TIE_RULE} {CLASS_TIE_RULE}",
     "Intervals are at 95% and over samples: Wilson's for shares, a paired bootstrap "
-    "for differences. They do not cover other trainings of the assets or other seeds.",
+    "for differences. They do not cover other trainings of the assets, other seeds, or "
+    "the alphas that other validation images would have chosen.",
 )
 
 _TEMPLATES = Path(__file__).with_name("templates")
