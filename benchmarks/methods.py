@@ -86,38 +86,32 @@ ENTRIES = (
     Entry(
         "optimization, z",
         OptimizationSettings(space="z", passes=150),
-        images=50,
         note="published: 5000 passes",
     ),
     Entry(
         "optimization, w",
         OptimizationSettings(space="w", passes=150),
-        images=50,
         note="published: 5000 passes",
     ),
     Entry(
         "optimization, w_plus",
         OptimizationSettings(space="w_plus", passes=150),
-        images=50,
         note="published: 5000 passes",
     ),
     Entry(
         "stylegan2",
         StyleGan2Settings(passes=150),
-        images=50,
         note="published: 1000 passes",
     ),
     Entry(
         "stylegan2, shared noise",
         StyleGan2Settings(passes=150, optimize_noise=False),
-        images=50,
         note="published: 1000 passes, own noise",
     ),
     Entry("defensegan", DefenseGanSettings(), images=40),
     Entry(
         "pivotal, from hybrid",
         PivotalSettings(pivot=HybridSettings(passes=8), passes=50, threshold=0.0),
-        images=50,
         note="published: other pivot, 350 passes, stop at LPIPS 0.06",
     ),
     Entry(
