@@ -16,9 +16,6 @@ from robustgen.documents import read_document
 from robustgen.errors import RequestError, unknown_name
 from robustgen.schema import Count, Info, Items, Name, Number, Record, fault, validate
 
-LAYER_NAMES = ("coarse", "middle", "fine", "all")
-"""Ranges of style layers that a card may name; `all` needs no entry."""
-
 Range: TypeAlias = Annotated[Items[int], Field(min_length=2, max_length=2)]
 """Half-open `[start, stop]`."""
 

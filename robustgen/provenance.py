@@ -9,11 +9,9 @@ from typing import Any
 
 import torch
 
-from robustgen.assets import asset_path
 from robustgen.files import sha256_of
-from robustgen.full_assets import full_assets
-from robustgen.names import EMBEDDED, WEIGHT_SUFFIXES
-from robustgen.sources import weights_path
+from robustgen.names import NONE
+from robustgen.sources import find_weights
 from robustgen.suite import Pair, WeightFile, asset_label
 
 PACKAGES = ("robustgen", "torch", "torchvision", "torchattacks", "numpy", "pandas")
@@ -41,20 +39,17 @@ def asset_hashes(pair: Pair) -> dict[str, str]:
     return {
         f"{kind}: {asset_label(getattr(pair, kind))}": sha256_of(path)
         for kind, file in _FILES.items()
-        if (path := _file_of(getattr(pair, kind), kind, file)) is not None
+        if (path := _file_of(getattr(pair, kind), file)) is not None
     }
 
 
-def _file_of(asset: object, kind: str, file: str) -> Path | None:
+def _file_of(asset: object, file: str) -> Path | None:
+    """Where the weights of a network lie; None for a factory and for `none`."""
     if isinstance(asset, WeightFile):
         return Path(asset.weights)
-    if not isinstance(asset, str):
+    if not isinstance(asset, str) or asset == NONE:
         return None
-    if asset.endswith(WEIGHT_SUFFIXES):
-        return Path(asset)
-    if asset in EMBEDDED[kind]:
-        return asset_path(asset, file)
-    return weights_path(asset) if asset in full_assets(kind) else None
+    return find_weights(asset, file)
 
 
 def git_commit() -> str:

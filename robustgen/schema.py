@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import (
     TYPE_CHECKING,
     Annotated,
@@ -120,6 +121,19 @@ Name = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", max_length=80)
 ]
 """A name that can stand in a file name and in a table."""
+
+
+def existing_file(value: str, info: Info) -> str:
+    """The absolute path of a file that a document names relative to itself."""
+    path = (info.context or {}).get("folder", Path()) / value
+    if not path.is_file():
+        raise fault(f"{path}: no such file.")
+    return str(path.resolve())
+
+
+ExistingFile = Annotated[str, AfterValidator(existing_file)]
+"""A file that is there, as an absolute path; a relative one starts at the folder of the
+document that names it."""
 
 R = TypeVar("R", bound=BaseModel)
 

@@ -48,11 +48,13 @@ from robustgen.projection_settings import (
 )
 from robustgen.schema import (
     Count,
+    ExistingFile,
     Info,
     Items,
     Name,
     Number,
     Record,
+    existing_file,
     fault,
     find_faults,
     validate,
@@ -73,17 +75,12 @@ PathName: TypeAlias = Literal[
 class WeightFile(Record):
     """A classifier from a file that does not say what network it is."""
 
-    weights: str
+    weights: ExistingFile
     """A torch or safetensors file of named tensors."""
     kind: str
     """Such as `torchvision:resnet50` or `timm:vit_small_patch16_224`."""
     name: Name | None = None
     """What tables call it; by default the stem of the file."""
-
-    @field_validator("weights")
-    @classmethod
-    def _is_there(cls, value: str, info: Info) -> str:
-        return _existing(value, info)
 
     @property
     def label(self) -> str:
@@ -94,15 +91,10 @@ class WeightFile(Record):
 class NpzFile(Record):
     """A data set in one `.npz` file; see `robustgen.data.npz`."""
 
-    npz: str
+    npz: ExistingFile
     """The file."""
     name: Name | None = None
     """What tables call it; by default the stem of the file."""
-
-    @field_validator("npz")
-    @classmethod
-    def _is_there(cls, value: str, info: Info) -> str:
-        return _existing(value, info)
 
     @property
     def label(self) -> str:
@@ -132,14 +124,6 @@ class ImageFolder(Record):
     def label(self) -> str:
         """What tables call it."""
         return self.name or Path(self.folder).name
-
-
-def _existing(value: str, info: Info) -> str:
-    """The absolute path of a file that a suite names relative to itself."""
-    path = (info.context or {}).get("folder", Path()) / value
-    if not path.is_file():
-        raise fault(f"{path}: no such file.")
-    return str(path.resolve())
 
 
 def _form(value: object) -> str:
@@ -218,7 +202,7 @@ class Pair(Record):
         if not isinstance(value, str):
             return value
         if kind != "dataset" and value.endswith(WEIGHT_SUFFIXES):
-            return _existing(value, info)
+            return existing_file(value, info)
         if value == NONE and kind in OPTIONAL_KINDS:
             return value
         known = (*EMBEDDED[kind], *full_assets(kind))

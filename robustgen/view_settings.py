@@ -6,12 +6,10 @@ Each family has the keys that it understands and no others.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     Discriminator,
     Field,
@@ -21,7 +19,15 @@ from pydantic import (
 )
 
 from robustgen.errors import suggestion
-from robustgen.schema import Count, Info, Items, Number, Record, brief, fault
+from robustgen.schema import (
+    Count,
+    ExistingFile,
+    Items,
+    Number,
+    Record,
+    brief,
+    fault,
+)
 
 FAMILIES: Mapping[str, str] = MappingProxyType(
     {
@@ -65,13 +71,6 @@ def _layer_range(value: object) -> object:
     return value
 
 
-def _existing_file(value: str, info: Info) -> str:
-    path = (info.context or {}).get("folder", Path()) / value
-    if not path.is_file():
-        raise fault(f"{path}: no such file.")
-    return str(path.resolve())
-
-
 StrengthKey: TypeAlias = Literal["sigma", "beta"]
 """Keys that say how far a view goes."""
 
@@ -80,9 +79,6 @@ ACROSS = 0.5
 
 Strength = Annotated[Number, Field(gt=0)]
 """How far a view goes; None where the domain's middle one will do."""
-
-DirectionFile = Annotated[str, AfterValidator(_existing_file)]
-"""A file of directions; a relative path starts at the suite's folder."""
 
 
 class Views(Record):
@@ -138,7 +134,7 @@ class PcaViews(Views):
     family: Literal["pca"]
     beta: Strength | None = None
     """Half-width of a step, in stds along it; by default the domain's middle one."""
-    directions: DirectionFile | None = None
+    directions: ExistingFile | None = None
     """Statistics of `save_pca`, of the released code or of GANSpace; by default those
     of the generator's card."""
 
@@ -151,7 +147,7 @@ class SefaViews(Views):
     family: Literal["sefa"]
     beta: Strength | None = None
     """Half-width of a step, in stds along it; by default the domain's middle one."""
-    directions: DirectionFile | None = None
+    directions: ExistingFile | None = None
     """Directions of `save_directions`, or factors of rosinality's; by default computed
     from the weights."""
 
@@ -171,7 +167,7 @@ class BoundaryViews(Views):
     """Random images from which the boundaries are learned."""
     share: Annotated[Number, Field(gt=0, le=1)] = 0.25
     """Share of each class, the most confident, that the boundaries are learned from."""
-    directions: DirectionFile | None = None
+    directions: ExistingFile | None = None
     """Normals of `save_directions` or InterFaceGAN; by default learned."""
 
     @model_validator(mode="before")
@@ -197,7 +193,7 @@ class WalkViews(Views):
     """Which edits; by default all, or all of the file. A view takes one of them."""
     steps: Count = 100
     """Adam steps in which each walk is learned."""
-    directions: DirectionFile | None = None
+    directions: ExistingFile | None = None
     """Walks of `save_directions`; by default learned."""
 
     @field_validator("edits")
