@@ -1,8 +1,9 @@
 """Names of a suite to what they stand for: networks, attacks, the whole defense."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import torch
@@ -11,11 +12,18 @@ from torch import nn
 from robustgen.assets import asset_path
 from robustgen.attacks import (
     Attack,
+    build_apgd,
+    build_autoattack,
     build_clean,
     build_corruption,
     build_cw,
+    build_deepfool,
+    build_eotpgd,
+    build_fab,
     build_fgsm,
+    build_mifgsm,
     build_pgd,
+    build_square,
 )
 from robustgen.classifiers.load import check_classifier, load_classifier
 from robustgen.classifiers.preprocess import Preprocess
@@ -32,9 +40,8 @@ from robustgen.library import (
     AttackSpec,
     CleanAttack,
     CorruptionAttack,
-    CwAttack,
-    FgsmAttack,
-    PgdAttack,
+    FactoryAttack,
+    ShippedAttack,
 )
 from robustgen.lpips_distance import LpipsDistance
 from robustgen.names import EMBEDDED, NONE
@@ -205,41 +212,42 @@ def build_attack(spec: AttackSpec, plugins: Sequence[str]) -> tuple[Attack, Thre
         RequestError: a setting is out of range, or a factory returned no callable.
     """
     threat = Threat(spec.norm, spec.eps)
-    if isinstance(spec, CleanAttack):
-        return build_clean(), threat
-    if isinstance(spec, FgsmAttack):
-        return build_fgsm(), threat
-    if isinstance(spec, PgdAttack):
-        pgd = spec.settings
-        return (
-            build_pgd(
-                steps=pgd.steps,
-                step_size=pgd.step_size,
-                restarts=pgd.restarts,
-                random_start=pgd.random_start,
-            ),
-            threat,
-        )
-    if isinstance(spec, CwAttack):
-        cw = spec.settings
-        return (
-            build_cw(
-                steps=cw.steps,
-                learning_rate=cw.learning_rate,
-                constants=cw.constants,
-                confidence=cw.confidence,
-            ),
-            threat,
-        )
+    if isinstance(spec, FactoryAttack):
+        made = call_factory(spec.factory, spec.args, plugins)
+        if not callable(made):
+            raise RequestError(
+                f"attack '{spec.name}': the factory returned {type(made).__name__}; "
+                "expected a callable "
+                "(logits_fn, images, labels, threat, rngs) -> images."
+            )
+        return cast(Attack, made), threat
+    return _shipped_attack(spec), threat
+
+
+def _shipped_attack(spec: ShippedAttack) -> Attack:
+    """The attack of a preset that is not the user's own code."""
     if isinstance(spec, CorruptionAttack):
-        return build_corruption(spec.settings), threat
-    made = call_factory(spec.factory, spec.args, plugins)
-    if not callable(made):
-        raise RequestError(
-            f"attack '{spec.name}': the factory returned {type(made).__name__}; "
-            "expected a callable (logits_fn, images, labels, threat, rngs) -> images."
-        )
-    return cast(Attack, made), threat
+        return build_corruption(spec.settings)
+    if isinstance(spec, CleanAttack):
+        return build_clean()
+    # The keys of a preset's settings are the arguments of its builder.
+    return _BUILDERS[spec.attack](**dict(spec.settings))
+
+
+_BUILDERS: Mapping[str, Callable[..., Attack]] = MappingProxyType(
+    {
+        "apgd": build_apgd,
+        "autoattack": build_autoattack,
+        "cw": build_cw,
+        "deepfool": build_deepfool,
+        "eotpgd": build_eotpgd,
+        "fab": build_fab,
+        "fgsm": build_fgsm,
+        "mifgsm": build_mifgsm,
+        "pgd": build_pgd,
+        "square": build_square,
+    }
+)
 
 
 def build_defense(case: Case, dataset: Dataset, models: Models) -> Defense:

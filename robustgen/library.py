@@ -7,7 +7,7 @@ threat), its settings, and where each of these numbers comes from.
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 
 from pydantic import (
     BeforeValidator,
@@ -50,6 +50,9 @@ class PgdSettings(Record):
     """Runs from different starts; the worst for the classifier is kept."""
     random_start: bool = True
     """Whether a run starts at a random point of the threat."""
+    loss: Literal["ce", "margin"] = "ce"
+    """What a step raises: the cross-entropy, or the lead of the best wrong class, whose
+    gradient survives where the softmax saturates."""
 
     @field_validator("random_start")
     @classmethod
@@ -77,6 +80,88 @@ class CwSettings(Record):
         if not value or list(value) != sorted(set(value)):
             raise fault("should be one or more rising numbers.")
         return value
+
+
+class MifgsmSettings(Record):
+    """Settings of the momentum iterative FGSM (arXiv:1710.06081)."""
+
+    steps: Count
+    """Gradient steps; one forward and one backward pass each."""
+    step_size: Annotated[Number, Field(gt=0, le=1)]
+    """Length of a step, in pixel units of [0, 1]."""
+    decay: Annotated[Number, Field(ge=0)] = 1.0
+    """Share of the accumulated gradient that each step keeps."""
+
+
+class EotPgdSettings(Record):
+    """Settings of PGD on gradients averaged over draws (arXiv:1707.07397)."""
+
+    steps: Count
+    """Steps; `draws` forward and backward passes each."""
+    step_size: Annotated[Number, Field(gt=0, le=1)]
+    """Length of a step, in pixel units of [0, 1]."""
+    draws: Count
+    """Evaluations of a random classifier over which each gradient is averaged."""
+    random_start: bool = True
+    """Whether the search starts at a random point of the threat."""
+
+
+class DeepfoolSettings(Record):
+    """Settings of DeepFool (arXiv:1511.04599)."""
+
+    steps: Count
+    """Linearizations at most; one backward pass for each class they look at."""
+    overshoot: Annotated[Number, Field(ge=0)] = 0.02
+    """How far beyond the boundary the result lies, as a share of the way."""
+    classes: Annotated[int, Field(ge=2)] = 10
+    """Classes looked at: the true one and the most probable others."""
+
+
+class ApgdSettings(Record):
+    """Settings of auto-PGD (arXiv:2003.01690)."""
+
+    steps: Count
+    """Gradient steps of a restart; one forward and one backward pass each."""
+    restarts: Count = 1
+    """Searches from different random starts; each on the images not yet broken."""
+    loss: Literal["ce", "dlr", "margin"] = "ce"
+    """`ce`; `dlr`, the scale-free ratio of the paper, for 3 classes or more; `margin`,
+    the lead of the best wrong class, for any number."""
+    targets: Annotated[int, Field(ge=0)] = 0
+    """0 for no target; else each of so many most probable wrong classes is aimed at in
+    turn, by the targeted DLR loss with 4 classes or more and by the margin below."""
+    draws: Count = 1
+    """Evaluations of a random classifier over which each gradient is averaged."""
+
+
+class FabSettings(Record):
+    """Settings of the fast adaptive boundary attack (arXiv:1907.02044)."""
+
+    steps: Count
+    """Steps; one forward and, for each class looked at, one backward pass."""
+    targets: Annotated[int, Field(ge=0)] = 0
+    """0: each step looks at all classes. Else one search towards each of so many most
+    probable wrong classes, which is cheaper where there are many."""
+
+
+class SquareSettings(Record):
+    """Settings of the Square attack (arXiv:1912.00049), which needs no gradient."""
+
+    queries: Count
+    """Forward passes of each image at most; an image stops when it is broken."""
+    p_init: Annotated[Number, Field(gt=0, le=1)] = 0.8
+    """Share of the pixels that the first squares cover."""
+
+
+class AutoattackSettings(Record):
+    """Budget of AutoAttack (arXiv:2003.01690); the defaults are the official ones."""
+
+    steps: Count = 100
+    """Of each gradient-based part."""
+    queries: Count = 5000
+    """Of Square."""
+    targets: Count = 9
+    """Classes that the targeted parts aim at, at most; no more than there are."""
 
 
 class _CorruptionSettings(Record):
@@ -174,7 +259,10 @@ class _Threat(Record):
     """Radius in pixel units of [0, 1]; `inf` for an attack of least norm, and for a
     corruption, which no radius bounds."""
     tier: Literal["oblivious", "none"] = "oblivious"
-    """What the attack knows: `oblivious` sees the bare classifier only."""
+    """What the attack knows: `oblivious` sees the bare classifier only. For attacks
+    that know the defense a suite has the key `tiers`."""
+    sweep: Name | None = None
+    """Name shared by the same attack at several radii; set where a suite lists them."""
     sources: dict[str, Any] = Field(default_factory=dict[str, Any])
     """Where each number comes from."""
 
@@ -233,25 +321,98 @@ class FgsmAttack(_Threat):
 class PgdAttack(_Threat):
     """Projected gradient descent (arXiv:1706.06083)."""
 
-    norms: ClassVar[tuple[str, ...]] = ("linf",)
-
     attack: Literal["pgd"]
     settings: PgdSettings
 
     @field_validator("settings")
     @classmethod
     def _reaches(cls, value: PgdSettings, info: Info) -> PgdSettings:
-        eps = info.data.get("eps")
-        travel = value.steps * value.step_size
-        need = (2 if value.random_start else 1) * (eps or 0.0)
-        if travel < need * (1 - 1e-9):
-            start = "a random start" if value.random_start else "the clean image"
-            raise fault(
-                f"{value.steps} steps of {value.step_size:.4g} travel {travel:.4g}, "
-                f"but from {start} the far side of eps={eps:.4g} is {need:.4g} away: "
-                "the attack would be too weak. Raise steps or step_size."
-            )
+        _require_reach(value, info, random_start=value.random_start)
         return value
+
+
+def _require_reach(
+    value: PgdSettings | MifgsmSettings | EotPgdSettings,
+    info: Info,
+    *,
+    random_start: bool,
+) -> None:
+    """Refuses steps that together cannot cross the ball (check S12)."""
+    travel = value.steps * value.step_size
+    eps = info.data.get("eps") or 0.0
+    need = (2 if random_start else 1) * eps
+    if math.isinf(need) or travel < need * (1 - 1e-9):
+        start = "a random start" if random_start else "the clean image"
+        raise fault(
+            f"{value.steps} steps of {value.step_size:.4g} travel {travel:.4g}, "
+            f"but from {start} the far side of eps={eps:.4g} is {need:.4g} away: "
+            "the attack would be too weak. Raise steps or step_size."
+        )
+
+
+class MifgsmAttack(_Threat):
+    """Momentum iterative FGSM (arXiv:1710.06081)."""
+
+    norms: ClassVar[tuple[str, ...]] = ("linf",)
+
+    attack: Literal["mifgsm"]
+    settings: MifgsmSettings
+
+    @field_validator("settings")
+    @classmethod
+    def _reaches(cls, value: MifgsmSettings, info: Info) -> MifgsmSettings:
+        _require_reach(value, info, random_start=False)
+        return value
+
+
+class EotPgdAttack(_Threat):
+    """PGD on gradients averaged over draws of the classifier (arXiv:1707.07397)."""
+
+    attack: Literal["eotpgd"]
+    settings: EotPgdSettings
+
+    @field_validator("settings")
+    @classmethod
+    def _reaches(cls, value: EotPgdSettings, info: Info) -> EotPgdSettings:
+        _require_reach(value, info, random_start=value.random_start)
+        return value
+
+
+class DeepfoolAttack(_Threat):
+    """DeepFool, towards the nearest boundary (arXiv:1511.04599)."""
+
+    norms: ClassVar[tuple[str, ...]] = ("l2",)
+
+    attack: Literal["deepfool"]
+    settings: DeepfoolSettings
+
+
+class ApgdAttack(_Threat):
+    """PGD that finds its own step lengths (arXiv:2003.01690)."""
+
+    attack: Literal["apgd"]
+    settings: ApgdSettings
+
+
+class FabAttack(_Threat):
+    """Fast adaptive boundary attack (arXiv:1907.02044)."""
+
+    attack: Literal["fab"]
+    settings: FabSettings
+
+
+class SquareAttack(_Threat):
+    """Random search over squares, without gradients (arXiv:1912.00049)."""
+
+    attack: Literal["square"]
+    settings: SquareSettings
+
+
+class AutoattackAttack(_Threat):
+    """APGD, FAB and Square one after the other (arXiv:2003.01690)."""
+
+    attack: Literal["autoattack"]
+    settings: AutoattackSettings = AutoattackSettings()
 
 
 class CwAttack(_Threat):
@@ -319,27 +480,62 @@ def _known_kind(value: object) -> object:
             "should be the name of a preset, or keys that say `preset: NAME`, "
             f"`attack: KIND` or `factory: module:callable`; not {brief(value)}."
         )
-    kinds = ("clean", "fgsm", "pgd", "cw", "corruption")
+    kinds = tuple(_kind_of(kind) for kind in _AttackTypes if kind is not FactoryAttack)
     if "factory" not in value and value["attack"] not in kinds:
         kind = str(value["attack"])
         raise fault(f"unknown attack '{kind}'. {suggestion(kind, kinds)}")
     return value
 
 
+def _kind_of(spec: type[_Threat]) -> str:
+    """What `attack:` says for a member of `AttackSpec`."""
+    return get_args(spec.model_fields["attack"].annotation)[0]
+
+
 _AttackTypes = (
     CleanAttack,
     FgsmAttack,
     PgdAttack,
+    MifgsmAttack,
+    EotPgdAttack,
+    DeepfoolAttack,
     CwAttack,
+    ApgdAttack,
+    FabAttack,
+    SquareAttack,
+    AutoattackAttack,
     CorruptionAttack,
     FactoryAttack,
 )
+
+ShippedAttack: TypeAlias = (
+    CleanAttack
+    | FgsmAttack
+    | PgdAttack
+    | MifgsmAttack
+    | EotPgdAttack
+    | DeepfoolAttack
+    | CwAttack
+    | ApgdAttack
+    | FabAttack
+    | SquareAttack
+    | AutoattackAttack
+    | CorruptionAttack
+)
+"""An attack whose code comes with robustgen."""
 
 AttackSpec: TypeAlias = Annotated[
     Annotated[CleanAttack, Tag("<clean>")]
     | Annotated[FgsmAttack, Tag("<fgsm>")]
     | Annotated[PgdAttack, Tag("<pgd>")]
+    | Annotated[MifgsmAttack, Tag("<mifgsm>")]
+    | Annotated[EotPgdAttack, Tag("<eotpgd>")]
+    | Annotated[DeepfoolAttack, Tag("<deepfool>")]
     | Annotated[CwAttack, Tag("<cw>")]
+    | Annotated[ApgdAttack, Tag("<apgd>")]
+    | Annotated[FabAttack, Tag("<fab>")]
+    | Annotated[SquareAttack, Tag("<square>")]
+    | Annotated[AutoattackAttack, Tag("<autoattack>")]
     | Annotated[CorruptionAttack, Tag("<corruption>")]
     | Annotated[FactoryAttack, Tag("<factory>")],
     Discriminator(_tag),

@@ -33,3 +33,24 @@ OPTIONAL_KINDS = ("encoder", "perceptual")
 
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".tar", ".pkl")
 """A name with one of these endings is the path of a weight file."""
+
+TIERS = (
+    "oblivious",
+    "transfer",
+    "bpda_identity",
+    "bpda_encoder",
+    "unrolled",
+    "latent",
+    "projection_breaking",
+    "square",
+    "spsa",
+)
+"""What an attack knows, from least to most as far as gradients go, then the searches of
+another kind: `latent` and `projection_breaking` know everything but move differently,
+`square` and `spsa` see outputs alone."""
+
+ADAPTIVE_TIERS = TIERS[1:]
+"""Tiers whose attacks are aimed at one path of the defense."""
+
+DEFENSE = "defense"
+"""Path of a whole defense that the user brings."""

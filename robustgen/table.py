@@ -6,7 +6,7 @@ and view, and what the attack and the projection cost. No torch here.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
@@ -18,11 +18,13 @@ from robustgen.files import whole_file
 
 Arrays: TypeAlias = dict[str, Shaped[np.ndarray, "..."]]
 
-TABLE_VERSION = 1
+TABLE_VERSION = 2
 
 SINGLE_PATHS = ("image", "reconstruction")
 ENSEMBLE_PATHS = ("stylemix_ensemble", "combined_ensemble", "image_ensemble")
 PATHS = (*SINGLE_PATHS, *ENSEMBLE_PATHS)
+GROUPS = ("single", "views", "cost", "draws", "fixed")
+"""Arrays of a table, by path or by name."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class TableKey:
         norm: `none`, `linf` or `l2`.
         eps: Radius in pixel units of [0, 1]; infinity for a minimum-norm attack.
         split: `val` or `test`.
+        target: Path of the defense that the attack was aimed at; empty for an attack
+            that does not know the defense.
     """
 
     dataset: str
@@ -46,6 +50,7 @@ class TableKey:
     norm: str
     eps: float
     split: str
+    target: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,19 @@ class PredictionTable:
             for `image_ensemble` it is the image and these views.
         cost: Numbers per sample, [N] each: `distance_linf`, `distance_l2` (attacked
             to clean image, pixel units), `attack_forwards`, `attack_backwards`,
-            `initial_loss`, `final_loss`, `projection_passes`.
+            `attack_success` (0 or 1: the attacked model was wrong on the image that the
+            attack returned), `first_success` (its forward passes until the first
+            misclassified image; NaN if there was none), `margin_first`, `margin_best`,
+            `margin_last` (lead of the best wrong class at its first, strongest and last
+            pass), `initial_loss`, `final_loss`, `projection_passes`, `psnr`
+            (reconstruction to attacked image, dB), `select_margin` (mean lead on the
+            selection stream, for attacks aimed at a path).
+        draws: Probabilities [N, R, K] of R independent draws of a whole path, on the
+            scoring stream: the path that an attack was aimed at, and `defense`. R is 1
+            for a path that draws nothing.
+        fixed: Probabilities [N, K] of one draw that the attacker knew, on images made
+            for that draw; for random paths where the suite asks for it.
+        alpha: Weight of the views in `draws` and `fixed`, by ensemble path.
     """
 
     key: TableKey
@@ -74,6 +91,13 @@ class PredictionTable:
     single: Mapping[str, Float32[np.ndarray, "n k"]]
     views: Mapping[str, Float32[np.ndarray, "n v k"]]
     cost: Mapping[str, Float32[np.ndarray, " n"]]
+    draws: Mapping[str, Float32[np.ndarray, "n r k"]] = field(
+        default_factory=dict[str, np.ndarray]
+    )
+    fixed: Mapping[str, Float32[np.ndarray, "n k"]] = field(
+        default_factory=dict[str, np.ndarray]
+    )
+    alpha: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 def save_table(table: PredictionTable, path: Path) -> None:
@@ -82,13 +106,14 @@ def save_table(table: PredictionTable, path: Path) -> None:
         "version": TABLE_VERSION,
         "key": vars(table.key),
         "class_names": table.class_names,
+        "alpha": dict(table.alpha),
     }
     arrays: Arrays = {
         "header": np.array(json.dumps(header)),
         "sample": table.sample,
         "label": table.label,
     }
-    for group in ("single", "views", "cost"):
+    for group in GROUPS:
         for name, values in getattr(table, group).items():
             arrays[f"{group}/{name}"] = values
     with whole_file(path) as temporary, temporary.open("wb") as stream:
@@ -131,4 +156,7 @@ def load_table(path: Path) -> PredictionTable:
         single=group("single"),
         views=group("views"),
         cost=group("cost"),
+        draws=group("draws"),
+        fixed=group("fixed"),
+        alpha=header["alpha"],
     )

@@ -20,7 +20,12 @@ from robustgen.types import Images, Labels, LogitsFn
 
 
 def build_pgd(
-    *, steps: int, step_size: float, restarts: int = 1, random_start: bool = True
+    *,
+    steps: int,
+    step_size: float,
+    restarts: int = 1,
+    random_start: bool = True,
+    loss: str = "ce",
 ) -> Attack:
     """PGD with fixed settings; see `pgd`.
 
