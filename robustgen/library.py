@@ -18,8 +18,10 @@ from pydantic import (
     field_validator,
 )
 
+from robustgen.budgets import Budget
 from robustgen.documents import Document, read_document
 from robustgen.errors import suggestion, unknown_name
+from robustgen.names import ADAPTIVE_TIERS
 from robustgen.plugins import FactoryPath
 from robustgen.schema import (
     Count,
@@ -33,6 +35,9 @@ from robustgen.schema import (
     fault,
     validate,
 )
+
+_PRESET_TIERS = ("oblivious", "none")
+"""Tiers of attacks that a suite lists by themselves."""
 
 
 class NoSettings(Record):
@@ -258,13 +263,26 @@ class _Threat(Record):
     eps: Annotated[Extended, Field(ge=0)]
     """Radius in pixel units of [0, 1]; `inf` for an attack of least norm, and for a
     corruption, which no radius bounds."""
-    tier: Literal["oblivious", "none"] = "oblivious"
+    tier: str = "oblivious"
     """What the attack knows: `oblivious` sees the bare classifier only. For attacks
     that know the defense a suite has the key `tiers`."""
     sweep: Name | None = None
     """Name shared by the same attack at several radii; set where a suite lists them."""
     sources: dict[str, Any] = Field(default_factory=dict[str, Any])
     """Where each number comes from."""
+
+    @field_validator("tier")
+    @classmethod
+    def _tier_of_a_preset(cls, value: str) -> str:
+        known = (*ADAPTIVE_TIERS,) if "target" in cls.model_fields else _PRESET_TIERS
+        if value in ADAPTIVE_TIERS and value not in known:
+            raise fault(
+                f"'{value}' is aimed at a path of the defense: list it under `tiers:` "
+                "of the suite instead."
+            )
+        if value not in known:
+            raise fault(f"should be {' or '.join(known)}, not {brief(value)}.")
+        return value
 
     @field_validator("norm")
     @classmethod
@@ -305,7 +323,7 @@ class CleanAttack(_Threat):
     attack: Literal["clean"]
     norm: Literal["linf", "l2", "none"] = "none"
     eps: Annotated[Extended, Field(ge=0)] = 0.0
-    tier: Literal["oblivious", "none"] = "none"
+    tier: str = "none"
     settings: NoSettings = NoSettings()
 
 
@@ -432,7 +450,7 @@ class CorruptionAttack(_Threat):
     attack: Literal["corruption"]
     norm: Literal["linf", "l2", "none"] = "none"
     eps: Annotated[Extended, Field(ge=0)] = math.inf
-    tier: Literal["oblivious", "none"] = "none"
+    tier: str = "none"
     settings: Annotated[
         Annotated[JpegSettings, Tag("<jpeg>")]
         | Annotated[BlurSettings, Tag("<gaussian_blur>")]
@@ -450,6 +468,21 @@ class CorruptionAttack(_Threat):
                 "out, or say inf."
             )
         return value
+
+
+class TierAttack(_Threat):
+    """The attack of one tier of the ladder on one path; no suite lists it itself.
+
+    Its name in tables is that of its tier.
+    """
+
+    attack: Literal["tier"] = "tier"
+    target: str
+    """Path that it is aimed at and scored on."""
+    budget: Budget
+    """How much work its searches may spend."""
+    fixed_seed: bool = False
+    """Whether a random path is also attacked at one draw that the attacker knows."""
 
 
 class FactoryAttack(_Threat):

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from robustgen.intervals import paired_difference, share, wilson_interval
 from robustgen.outcomes import ALPHA_SOURCES, CLEAN, Outcome, Outcomes, Sweep
@@ -16,6 +17,9 @@ from robustgen.seeding import numpy_rng
 from robustgen.table import TableKey
 
 Row: TypeAlias = dict[str, Any]
+
+Shares: TypeAlias = Float[np.ndarray, " n"]
+"""One share in [0, 1] per sample."""
 
 ACCURACY_COLUMNS = (
     "suite",
@@ -42,9 +46,16 @@ COSTS = (
     "distance_l2",
     "attack_forwards",
     "attack_backwards",
+    "attack_success",
+    "first_success",
+    "margin_first",
+    "margin_best",
+    "margin_last",
+    "select_margin",
     "initial_loss",
     "final_loss",
     "projection_passes",
+    "psnr",
 )
 
 CASE_COLUMNS = ("dataset", "classifier", "attack", "tier", "norm", "eps")
@@ -240,7 +251,7 @@ def robustness_frame(outcomes: Outcomes) -> pd.DataFrame:
             continue
         n = one.correct.shape[1]
         clean_correct = float(before.value.sum())
-        robust = float((before.correct & one.correct).mean(axis=0).sum())
+        robust = float(_both(before, one).sum())
         # The interval takes a whole number of trials; rounding down widens it.
         success = wilson_interval(
             share(clean_correct - robust, clean_correct) * int(clean_correct),
@@ -280,19 +291,46 @@ def worst_case_frame(outcomes: Outcomes) -> pd.DataFrame:
         groups.setdefault(_series(one), []).append(one)
     rows: list[Row] = []
     for (dataset, classifier, path, alpha_from), group in groups.items():
-        right = np.stack([one.correct for one in group]).all(axis=0)
         rows.append(
             {
                 "dataset": dataset,
                 "classifier": classifier,
-                "attacks": " ".join(one.key.attack for one in group),
+                "attacks": " ".join(dict.fromkeys(one.key.attack for one in group)),
                 "tiers": " ".join(dict.fromkeys(one.key.tier for one in group)),
                 "path": path,
                 "alpha_from": alpha_from,
-                **_accuracy(right.mean(axis=0)),
+                **_accuracy(_worst_values(group)),
             }
         )
     return _frame(rows, WORST_CASE_COLUMNS)
+
+
+def _worst_values(group: Sequence[Outcome]) -> Shares:
+    """Per sample, the share of draws that is right under the attack worst for it.
+
+    Of the attacks aimed at the path, the one that the selection draws call worst: the
+    scoring draws, which count here, must not choose what they score.
+    """
+    aimed = [one for one in group if one.key.target]
+    blind = [one for one in group if not one.key.target]
+    worst = np.ones(group[0].correct.shape[1])
+    for resamples in {one.correct.shape[0] for one in blind}:
+        alike = [one for one in blind if one.correct.shape[0] == resamples]
+        right = np.stack([one.correct for one in alike]).all(axis=0)
+        worst = np.minimum(worst, right.mean(axis=0))
+    if aimed:
+        margins = np.stack([one.table.cost["select_margin"] for one in aimed])
+        chosen = margins.argmax(axis=0)
+        values = np.stack([one.value for one in aimed])
+        worst = np.minimum(worst, values[chosen, np.arange(len(chosen))])
+    return worst
+
+
+def _both(before: Outcome, after: Outcome) -> Shares:
+    """Share of the draws in which each sample is right before and after."""
+    if before.correct.shape == after.correct.shape and not after.key.target:
+        return (before.correct & after.correct).mean(axis=0)
+    return before.value * after.value
 
 
 def curves_frame(outcomes: Outcomes) -> pd.DataFrame:

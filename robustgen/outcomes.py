@@ -20,6 +20,7 @@ from robustgen.ensembling import (
     pooled_means,
 )
 from robustgen.errors import RequestError
+from robustgen.names import ADAPTIVE_TIERS
 from robustgen.table import (
     ENSEMBLE_PATHS,
     PATHS,
@@ -63,7 +64,8 @@ class Outcome:
         path: Name of the path.
         alpha_from: `matched`, `clean`, or empty for a path without an ensemble.
         alpha: Mean over the resamples of the alpha chosen; NaN without an ensemble.
-        correct: Whether each sample is right, [R, N]; R is 1 without an ensemble.
+        correct: Whether each sample is right, [R, N]: in R resamples of an ensemble, or
+            in R draws of a path that an attack was aimed at; R is 1 without either.
         predicted: Class of the largest mean probability over the resamples, [N].
         probability: Mean probability of the true class over the resamples, [N].
     """
@@ -129,7 +131,9 @@ def read_outcomes(
     outcomes: list[Outcome] = []
     for table in ordered:
         for path in paths:
-            if path in SINGLE_PATHS and path in table.single:
+            if path in table.draws:
+                outcomes.append(_drawn(table, path))
+            elif path in SINGLE_PATHS and path in table.single:
                 outcomes.append(_single(table, path))
             elif (table.key, path) in sweeps:
                 sweep = sweeps[table.key, path]
@@ -138,6 +142,23 @@ def read_outcomes(
                     for name, source in _alpha_sources(table.key, path, sweeps).items()
                 ]
     return Outcomes(tuple(outcomes), tuple(sweeps.values()))
+
+
+def clean_alpha(table: PredictionTable, path: str, rule: EnsembleRule) -> float:
+    """The weight of the views that clean validation images choose.
+
+    Args:
+        table: Predictions on clean validation images.
+        path: Name of the ensemble path.
+        rule: How ensembles draw and which alphas they try.
+
+    Returns:
+        Mean over the resamples, as reports show it.
+
+    Raises:
+        RequestError: the table lacks the predictions that the path averages.
+    """
+    return float(rule.grid[choose_alpha(_sweep(table, path, rule).correct)].mean())
 
 
 def _in_order(
@@ -159,7 +180,8 @@ def _in_order(
                 f"The tables of {_name(first.key)} and {_name(table.key)} hold "
                 "different samples, so they cannot be paired. Run the suite again."
             )
-    listed = attacks if CLEAN in attacks else (CLEAN, *attacks)
+    named = attacks if CLEAN in attacks else (CLEAN, *attacks)
+    listed = (*named, *(tier for tier in ADAPTIVE_TIERS if tier not in named))
     rank = {name: place for place, name in enumerate(listed)}
 
     def order(table: PredictionTable) -> tuple[object, ...]:
@@ -167,11 +189,13 @@ def _in_order(
         return (
             key.dataset,
             key.classifier,
+            key.target != "",
             rank.get(key.attack, len(rank)),
             key.attack,
             key.tier,
             key.norm,
             key.eps,
+            key.target,
             key.split == "test",
         )
 
@@ -179,7 +203,8 @@ def _in_order(
 
 
 def _name(key: TableKey) -> str:
-    return f"{key.dataset}/{key.classifier}/{key.attack}/{key.split}"
+    target = (key.target,) if key.target else ()
+    return "/".join((key.dataset, key.classifier, key.attack, *target, key.split))
 
 
 def _sweep(table: PredictionTable, path: str, rule: EnsembleRule) -> Sweep:
@@ -240,6 +265,24 @@ def _single(table: PredictionTable, path: str) -> Outcome:
         correct=(predicted == table.label)[None],
         predicted=predicted,
         probability=probabilities[np.arange(len(predicted)), table.label],
+    )
+
+
+def _drawn(table: PredictionTable, path: str) -> Outcome:
+    """The outcome of independent draws of a whole path, each scored by itself.
+
+    The weight of the views was chosen before the attack, on clean validation images.
+    """
+    draws = table.draws[path].astype(np.float64)
+    mean = draws.mean(axis=1)
+    return Outcome(
+        table=table,
+        path=path,
+        alpha_from=CLEAN if path in ENSEMBLE_PATHS else "",
+        alpha=table.alpha.get(path, float("nan")),
+        correct=(decide(draws) == table.label[:, None]).T,
+        predicted=decide(mean),
+        probability=mean[np.arange(len(mean)), table.label],
     )
 
 

@@ -12,31 +12,44 @@ stand at the top for all profiles; a profile may repeat one and change some of i
 keys. No torch here: a suite is checked and its cases are listed in milliseconds.
 """
 
-from collections.abc import Iterable, Mapping
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, cast
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Discriminator,
     Field,
     Tag,
+    WrapValidator,
     field_validator,
     model_validator,
 )
 
+from robustgen.budgets import BUDGETS, BudgetSetting
 from robustgen.documents import Document, Loc, read_document
 from robustgen.domain import Domain, Jitter, load_domain
 from robustgen.errors import RequestError, suggestion
 from robustgen.full_assets import asset_domain, full_assets
-from robustgen.library import AttackSpec, attack_document, suite_path
+from robustgen.library import (
+    AttackSpec,
+    TierAttack,
+    attack_document,
+    suite_path,
+)
 from robustgen.names import (
+    ADAPTIVE_TIERS,
+    DEFENSE,
     EMBEDDED,
     KINDS,
     NONE,
     OPTIONAL_KINDS,
+    TIERS,
     WEIGHT_SUFFIXES,
 )
 from robustgen.plugins import Factory
@@ -54,6 +67,7 @@ from robustgen.schema import (
     Name,
     Number,
     Record,
+    brief,
     existing_file,
     fault,
     find_faults,
@@ -69,7 +83,11 @@ PathName: TypeAlias = Literal[
     "stylemix_ensemble",
     "combined_ensemble",
     "image_ensemble",
+    "defense",
 ]
+
+GENERATED_PATHS = ("reconstruction", "stylemix_ensemble", "combined_ensemble")
+"""Paths that a generator defends."""
 
 
 class WeightFile(Record):
@@ -179,6 +197,10 @@ def asset_label(asset: AnyAsset) -> str:
     return Path(asset).stem if asset.endswith(WEIGHT_SUFFIXES) else asset
 
 
+_DEFENSE_KINDS = ("generator", "encoder", "perceptual")
+"""Parts of a pair that a whole defense stands for."""
+
+
 class Pair(Record):
     """A classifier on its data set, and the generative model that defends it."""
 
@@ -186,6 +208,10 @@ class Pair(Record):
     attribute: str | None = None
     """Which of the data set's attributes is the label; by default its first."""
     classifier: ClassifierAsset
+    defense: Factory | None = None
+    """A whole defense of the user's own, in the place of generator, encoder and
+    perceptual loss: the factory returns an `nn.Module` from images in [0, 1] to logits.
+    """
     generator: Asset
     encoder: Asset
     """`none` for a projection method that needs no encoder."""
@@ -195,6 +221,20 @@ class Pair(Record):
     """Card of the generator's domain, by name or file; by default the one that the
     generator's name stands for, and none for a generator of the user's own."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_defense(cls, value: object) -> object:
+        if not isinstance(value, Mapping) or "defense" not in value:
+            return value
+        given = [key for key in ("domain", *_DEFENSE_KINDS) if key in value]
+        if given and value["defense"] is not None:
+            raise fault(
+                f"`defense:` is the whole defense; leave out `{given[0]}:`, or bring "
+                "the parts instead of the whole."
+            )
+        filled = dict.fromkeys(_DEFENSE_KINDS, NONE)
+        return {**value, **(filled if value["defense"] is not None else {})}
+
     @field_validator(*KINDS)
     @classmethod
     def _known(cls, value: AnyAsset, info: Info) -> AnyAsset:
@@ -203,7 +243,8 @@ class Pair(Record):
             return value
         if kind != "dataset" and value.endswith(WEIGHT_SUFFIXES):
             return existing_file(value, info)
-        if value == NONE and kind in OPTIONAL_KINDS:
+        whole = kind in _DEFENSE_KINDS and info.data.get("defense") is not None
+        if value == NONE and (kind in OPTIONAL_KINDS or whole):
             return value
         known = (*EMBEDDED[kind], *full_assets(kind))
         if value not in known:
@@ -283,6 +324,73 @@ class EnsembleSettings(Record):
     """Points of the grid from 0 to 1 on which α is chosen."""
 
 
+def _sweep(value: object, handler: Callable[[object], object]) -> object:
+    """One attack; or, where `eps` is a list, the same attack at each radius."""
+    radii = value.get("eps") if isinstance(value, Mapping) else None
+    if not isinstance(value, Mapping) or not isinstance(radii, list):
+        return (handler(value),)
+    listed: list[object] = list(cast("list[object]", radii))
+    if not listed or len(set(map(str, listed))) < len(listed):
+        raise fault("eps: should list one radius or more, each once.")
+    sweep = value.get("name", value.get("preset", value.get("attack", "sweep")))
+    return tuple(
+        handler(
+            {**value, "eps": eps, "name": f"{sweep}_{_as_name(eps)}", "sweep": sweep}
+        )
+        for eps in listed
+    )
+
+
+def _as_name(eps: object) -> str:
+    """A radius as a part of a name.
+
+    >>> _as_name("8/255"), _as_name(0.5)
+    ('8_255', '0.5')
+    """
+    return re.sub(r"[^A-Za-z0-9.]+", "_", str(eps))
+
+
+def _flat(value: tuple[object, ...]) -> tuple[Any, ...]:
+    """The attacks of all sweeps in one row."""
+    return tuple(
+        spec
+        for entry in value
+        for spec in (entry if isinstance(entry, tuple) else (entry,))
+    )
+
+
+class LadderSettings(Record):
+    """What the attacks of `tiers` may do, and how much work they spend."""
+
+    norm: Literal["linf", "l2"] | None = None
+    """By default that of the suite's PGD, or else of its first attack with a radius."""
+    eps: Annotated[Number, Field(gt=0)] | None = None
+    """Radius in pixel units of [0, 1]; by default that of the same attack."""
+    budget: BudgetSetting = BUDGETS["smoke"]
+    """`smoke`, `standard`, `paper`, or `{preset: standard, steps: 50}`."""
+    paths: Items[PathName] | None = None
+    """Paths attacked; by default every path of the suite that a defense makes."""
+    fixed_seed: bool = False
+    """Also attack random paths at one draw that the attacker knows: it must break."""
+
+    @field_validator("eps")
+    @classmethod
+    def _both_or_none(cls, value: float | None, info: Info) -> float | None:
+        if (value is None) != (info.data.get("norm") is None):
+            raise fault("norm and eps belong together: give both or neither.")
+        if value is not None and info.data.get("norm") == "linf" and value > 1:
+            raise fault(
+                f"{value:g} exceeds the pixel range; did you mean {value:g}/255?"
+            )
+        return value
+
+
+def _known_tier(value: object) -> object:
+    if value not in TIERS:
+        raise fault(f"unknown tier {brief(value)}. {suggestion(str(value), TIERS)}")
+    return value
+
+
 def _expand_attack(value: object, info: Info) -> object:
     """Writes a preset's name, or a preset with overrides, out as its keys."""
     if isinstance(value, str):
@@ -309,7 +417,18 @@ def _expand_attack(value: object, info: Info) -> object:
 class Settings(Record):
     """Sections that all pairs of a profile share."""
 
-    attacks: Items[Annotated[AttackSpec, BeforeValidator(_expand_attack)]]
+    attacks: Annotated[
+        Items[
+            Annotated[
+                AttackSpec, BeforeValidator(_expand_attack), WrapValidator(_sweep)
+            ]
+        ],
+        AfterValidator(_flat),
+    ]
+    tiers: Items[Annotated[str, BeforeValidator(_known_tier)]] = ("oblivious",)
+    """What attacks know: `oblivious` for the attacks listed, each other tier for one
+    more attack on every defended path."""
+    ladder: LadderSettings = LadderSettings()
     paths: Items[PathName] = (
         "image",
         "reconstruction",
@@ -343,6 +462,8 @@ class Settings(Record):
         twice = _repeated(value)
         if twice:
             raise fault(f"'{twice}' stands twice.")
+        if value == (DEFENSE,):
+            return ("image", DEFENSE)
         for path in value:
             parts = {
                 "image_ensemble": ("image",),
@@ -389,7 +510,10 @@ class Profile(Settings):
 
     @model_validator(mode="after")
     def _pairs_have_what_it_takes(self) -> "Profile":
+        self._ladder_has_what_it_takes()
         for pair in self.pairs:
+            if pair.defense is not None:
+                continue
             if needs_encoder(self.projection) and pair.encoder == NONE:
                 raise fault(
                     f"projection method '{self.projection.method}' needs an encoder, "
@@ -411,6 +535,31 @@ class Profile(Settings):
                     f"no default for layers {layers}."
                 )
         return self
+
+    def _ladder_has_what_it_takes(self) -> None:
+        """Refuses tiers without a threat, without clean images or without a path."""
+        whole = any(pair.defense is not None for pair in self.pairs)
+        if DEFENSE in self.paths and not whole:
+            raise fault(
+                f"paths: '{DEFENSE}' is the path of a whole defense, but no pair has "
+                "the key `defense`."
+            )
+        for path in self.ladder.paths or ():
+            if path not in self.paths and not (whole and path == DEFENSE):
+                raise fault(f"ladder: path '{path}' is not among `paths`.")
+        if not set(self.tiers) & set(ADAPTIVE_TIERS):
+            return
+        if ladder_threat(self) is None:
+            raise fault(
+                "tiers: no attack of the suite has a radius; say `ladder: {norm: linf, "
+                "eps: 8/255}`."
+            )
+        ensembles = [path for path in self.paths if path.endswith("_ensemble")]
+        if ensembles and all(attack.attack != "clean" for attack in self.attacks):
+            raise fault(
+                f"tiers: list `clean` among the attacks; alpha of '{ensembles[0]}' is "
+                "chosen on clean images before it is attacked."
+            )
 
 
 class EmbeddedProfile(Profile):
@@ -471,6 +620,22 @@ class Suite(Record):
         return profile
 
 
+def ladder_threat(
+    profile: Settings,
+) -> tuple[Literal["linf", "l2", "none"], float] | None:
+    """Norm and radius of the ladder: its own, PGD's, or the first attack's."""
+    ladder = profile.ladder
+    if ladder.norm is not None and ladder.eps is not None:
+        return ladder.norm, ladder.eps
+    bounded = [
+        attack
+        for attack in profile.attacks
+        if attack.norm != "none" and math.isfinite(attack.eps)
+    ]
+    ranked = sorted(bounded, key=lambda attack: attack.attack != "pgd")
+    return (ranked[0].norm, ranked[0].eps) if ranked else None
+
+
 @dataclass(frozen=True)
 class Case:
     """One pair under one attack, with everything that its numbers depend on."""
@@ -479,7 +644,7 @@ class Case:
     profile: str
     seed: int
     pair: Pair
-    attack: AttackSpec
+    attack: AttackSpec | TierAttack
     paths: tuple[PathName, ...]
     splits: Splits
     projection: ProjectionSettings
@@ -491,7 +656,8 @@ class Case:
     @property
     def name(self) -> str:
         """Unique within a profile; can stand in a file name."""
-        return "-".join((*self.pair.labels, self.attack.name))
+        target = (self.attack.target,) if isinstance(self.attack, TierAttack) else ()
+        return "-".join((*self.pair.labels, self.attack.name, *target))
 
 
 def load_suite(path_or_name: str | Path) -> Suite:
@@ -524,7 +690,9 @@ def load_suite(path_or_name: str | Path) -> Suite:
 
 
 def resolve_cases(suite: Suite, profile: str) -> tuple[Case, ...]:
-    """Every pair of a profile under every attack, in the order of the file.
+    """Every pair of a profile under every attack, then under every tier of the ladder.
+
+    The cases of a pair are adjacent, those of the attacks in the order of the file.
 
     Raises:
         RequestError: the suite has no such profile.
@@ -537,7 +705,7 @@ def resolve_cases(suite: Suite, profile: str) -> tuple[Case, ...]:
             seed=suite.seed,
             pair=pair,
             attack=attack,
-            paths=chosen.paths,
+            paths=paths,
             splits=chosen.splits,
             projection=chosen.projection,
             views=_filled_views(chosen.views, card),
@@ -546,7 +714,51 @@ def resolve_cases(suite: Suite, profile: str) -> tuple[Case, ...]:
             domain=card,
         )
         for pair, card in ((pair, pair.card) for pair in chosen.pairs)
-        for attack in chosen.attacks
+        for paths in (_paths_of(pair, chosen),)
+        for attack in (*_listed_attacks(chosen), *_tier_attacks(chosen, paths))
+    )
+
+
+def _paths_of(pair: Pair, profile: Settings) -> tuple[PathName, ...]:
+    """The paths of a pair: a whole defense has no parts to look at."""
+    if pair.defense is not None:
+        return ("image", "defense")
+    return tuple(path for path in profile.paths if path != DEFENSE)
+
+
+def _listed_attacks(profile: Settings) -> tuple[AttackSpec, ...]:
+    """The attacks of the file; those of tier `oblivious` only if it is listed."""
+    return tuple(
+        attack
+        for attack in profile.attacks
+        if attack.tier == "none" or attack.tier in profile.tiers
+    )
+
+
+def _tier_attacks(
+    profile: Settings, paths: Sequence[PathName]
+) -> tuple[TierAttack, ...]:
+    """One attack for each tier and path, in the order of the ladder."""
+    threat = ladder_threat(profile)
+    if threat is None:
+        return ()
+    ladder = profile.ladder
+    wanted = ladder.paths or (*GENERATED_PATHS, DEFENSE)
+    return tuple(
+        TierAttack(
+            name=tier,
+            about="",
+            norm=threat[0],
+            eps=threat[1],
+            tier=tier,
+            target=path,
+            budget=ladder.budget,
+            fixed_seed=ladder.fixed_seed,
+        )
+        for tier in ADAPTIVE_TIERS
+        if tier in profile.tiers
+        for path in paths
+        if path in wanted or (path == DEFENSE and DEFENSE in paths)
     )
 
 

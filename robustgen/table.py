@@ -15,6 +15,7 @@ from jaxtyping import Float32, Int64, Shaped
 
 from robustgen.errors import RequestError
 from robustgen.files import whole_file
+from robustgen.names import DEFENSE
 
 Arrays: TypeAlias = dict[str, Shaped[np.ndarray, "..."]]
 
@@ -22,7 +23,7 @@ TABLE_VERSION = 2
 
 SINGLE_PATHS = ("image", "reconstruction")
 ENSEMBLE_PATHS = ("stylemix_ensemble", "combined_ensemble", "image_ensemble")
-PATHS = (*SINGLE_PATHS, *ENSEMBLE_PATHS)
+PATHS = (*SINGLE_PATHS, *ENSEMBLE_PATHS, DEFENSE)
 GROUPS = ("single", "views", "cost", "draws", "fixed")
 """Arrays of a table, by path or by name."""
 

@@ -433,7 +433,7 @@ WRONG = [
     (suite_of(attacks=[{**FGSM, "eps": "inf"}]), "needs a finite radius"),
     (suite_of(attacks=[{**FGSM, "norm": "l2"}]), "norm: 'l2' does not fit this attack"),
     (suite_of(attacks=[{**FGSM, "norm": "l1"}]), "norm: unknown value 'l1'."),
-    (suite_of(attacks=[{**FGSM, "tier": "adaptive"}]), "tier: unknown value"),
+    (suite_of(attacks=[{**FGSM, "tier": "adaptive"}]), "tier: should be oblivious or none"),
     (suite_of(attacks=[{**CLEAN, "eps": 0.1}]), "eps: 0.1 needs a norm"),
     (
         suite_of(attacks=[{**PGD, "settings": {"steps": 2, "step_size": 0.001}}]),
