@@ -4,10 +4,13 @@ All intervals are over samples: what another draw of test images from the same s
 would change. They say nothing about other trainings of the assets.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from scipy.stats import binomtest
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 CONFIDENCE = 0.95
@@ -117,3 +120,35 @@ def paired_difference(
         lost=int((delta < 0).sum()),
         n=len(delta),
     )
+
+
+def mcnemar_p(gained: int, lost: int) -> float:
+    """Two-sided p-value of McNemar's exact test on paired samples.
+
+    Under the null hypothesis each sample on which two measurements disagree is equally
+    likely to favor either. Where none disagree, p is 1.
+
+    Args:
+        gained: Number of samples on which the second alone is right.
+        lost: Number of samples on which the first alone is right.
+
+    >>> mcnemar_p(0, 6), mcnemar_p(4, 4)
+    (0.03125, 1.0)
+    """
+    if gained + lost == 0:
+        return 1.0
+    return float(binomtest(gained, gained + lost, 0.5).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction: p-values that may be read side by side.
+
+    The chance of one false finding or more among them stays below the level at which
+    they are read.
+
+    >>> [round(p, 4) for p in holm([0.01, 0.04, 0.03])]
+    [0.03, 0.06, 0.06]
+    """
+    if not p_values:
+        return []
+    return [float(p) for p in multipletests(p_values, method="holm")[1]]
