@@ -10,7 +10,12 @@ from torch import Tensor, nn
 
 from robustgen.attacks.isolation import isolated
 from robustgen.attacks.logits import LogitsModule
-from robustgen.attacks.passes import PassCounter, checked_logits
+from robustgen.attacks.passes import (
+    PassCounter,
+    asked_about,
+    checked_logits,
+    misclassified,
+)
 from robustgen.errors import RequestError
 from robustgen.threat import Threat
 from robustgen.types import Flags, Images, Labels, LogitsFn, PerSample
@@ -41,6 +46,14 @@ class AttackOutcome:
         distance_l2: Euclidean length of the change, pixel units of [0, 1].
         forwards: Passes of each image through the classifier.
         backwards: Passes of a gradient back to each image.
+        success: Whether the attacked classifier gives `images` another class than the
+            true one, asked once more after the clip. Never for a failed image.
+        first_success: Forward passes of each image up to its first misclassified
+            iterate; -1 if there was none. 1 for an image that is misclassified clean.
+        margin_first: Lead of the best wrong class, in logits, in the first pass; NaN
+            where there was none.
+        margin_best: The same in the strongest pass.
+        margin_last: The same in the last pass.
     """
 
     images: Images
@@ -51,6 +64,11 @@ class AttackOutcome:
     distance_l2: PerSample
     forwards: Int64[Tensor, " batch"]
     backwards: Int64[Tensor, " batch"]
+    success: Flags
+    first_success: Int64[Tensor, " batch"]
+    margin_first: PerSample
+    margin_best: PerSample
+    margin_last: PerSample
 
 
 def run_attack(
@@ -66,13 +84,14 @@ def run_attack(
     """Runs an attack, then clips, checks and measures what it returned.
 
     The classifier comes back exactly as it was (training modes, gradients,
-    `requires_grad`), and so does every global generator. Works under `no_grad` and
-    `inference_mode`. One pass of one image through the classifier, to learn the number
-    of classes, is not counted.
+    `requires_grad`, buffers), and so does every global generator. Works under `no_grad`
+    and `inference_mode`. Two passes are not counted: one of one image, to learn the
+    number of classes, and one of the returned images, to learn whether they succeed.
 
     Args:
         attack: Who searches; see `Attack`.
         classifier: From images in [0, 1] to logits [N, K]; on the device of `images`.
+            If it has a method `of`, it is asked through it; see `PassCounter`.
         images: Clean images; neither they nor `labels` are written to.
         labels: True classes.
         threat: Set that the result is guaranteed to lie in.
@@ -88,9 +107,10 @@ def run_attack(
     with isolated(classifier, images.device, rngs):
         clean, true = images.detach().clone(), labels.clone()
         with torch.no_grad():
-            probe = checked_logits(classifier(clean[:1]), 1)
-        check_labels(true, classes=probe.shape[1])
-        counter = PassCounter(classifier, clean)
+            probe = asked_about(classifier, torch.zeros(1, dtype=torch.int64))
+            classes = checked_logits(probe(clean[:1]), 1).shape[1]
+        check_labels(true, classes=classes)
+        counter = PassCounter(classifier, clean, true)
         result = attack(
             LogitsModule(counter, clean.device),
             clean.clone(),
@@ -98,21 +118,27 @@ def run_attack(
             threat,
             rngs,
         )
-    with torch.no_grad():
-        found = _checked_images(result, clean, title)
-        finite = torch.isfinite(found).flatten(1).all(dim=1)
-        found = torch.where(finite.view(-1, 1, 1, 1), found, clean)
-        kept = threat.clip(found, clean)
-        return AttackOutcome(
-            images=kept,
-            in_threat=threat.contains(kept, clean),
-            clipped=~threat.contains(found, clean),
-            failed=~finite,
-            distance_linf=Threat("linf", 1.0).distance(kept, clean),
-            distance_l2=Threat("l2", torch.inf).distance(kept, clean),
-            forwards=counter.forwards,
-            backwards=counter.backwards,
-        )
+        with torch.no_grad():
+            found = _checked_images(result, clean, title)
+            finite = torch.isfinite(found).flatten(1).all(dim=1)
+            found = torch.where(finite.view(-1, 1, 1, 1), found, clean)
+            kept = threat.clip(found, clean)
+            final = asked_about(classifier, torch.arange(len(kept)))(kept)
+            return AttackOutcome(
+                images=kept,
+                in_threat=threat.contains(kept, clean),
+                clipped=~threat.contains(found, clean),
+                failed=~finite,
+                distance_linf=Threat("linf", 1.0).distance(kept, clean),
+                distance_l2=Threat("l2", torch.inf).distance(kept, clean),
+                forwards=counter.forwards,
+                backwards=counter.backwards,
+                success=finite & misclassified(checked_logits(final, len(kept)), true),
+                first_success=counter.first_success,
+                margin_first=counter.margin_first,
+                margin_best=counter.margin_best,
+                margin_last=counter.margin_last,
+            )
 
 
 def check_images(images: Tensor, labels: Tensor, rngs: Rngs) -> None:

@@ -1,35 +1,62 @@
-"""Counts the forward and backward passes that each image cost."""
+"""Counts the passes that each image cost, and follows how an attack went on it."""
 
 from functools import partial
-from typing import final
+from typing import Protocol, final, runtime_checkable
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
-from robustgen.attacks.logits import LogitsModule
+from robustgen.attacks.logits import LogitsModule, margin
 from robustgen.errors import RequestError
-from robustgen.types import Images, Logits, LogitsFn
+from robustgen.types import Flags, Images, Labels, Logits, LogitsFn
+
+
+@runtime_checkable
+class PerRow(Protocol):
+    """A classifier that must know which images of the batch it is asked about."""
+
+    def of(self, rows: Int64[Tensor, " some"]) -> LogitsFn:
+        """The classifier, for images made from these rows of the batch only."""
+        ...
 
 
 @final
 class PassCounter:
-    """A classifier that counts; the classifier itself gets no hook.
+    """A classifier that counts and watches; the classifier itself gets no hook.
+
+    A classifier with a method `of` (see `PerRow`) is always asked through it, so that
+    what it holds for an image, such as its draws, stays with that image in any batch.
+
+    Where one call asks about several variants of an image, the strongest of them
+    stands for the call in the margins.
 
     Args:
         classifier: From images to logits.
         images: The clean images, [N, C, H, W].
+        labels: Their true classes, [N].
 
     Attributes:
         forwards: Passes of each image through the classifier, [N].
         backwards: Passes of a gradient back to each image, [N].
+        first_success: `forwards` of each image right after the call that first
+            misclassified it, [N]; -1 if none did. A NaN misclassifies nothing.
+        margin_first: Lead of the best wrong class in the first call about each image,
+            [N]; NaN before the first, and where the logits were NaN.
+        margin_best: The largest lead in all calls but those that gave NaN, [N].
+        margin_last: The lead in the last call, [N].
     """
 
-    def __init__(self, classifier: LogitsFn, images: Images) -> None:
+    def __init__(self, classifier: LogitsFn, images: Images, labels: Labels) -> None:
         self._classifier = classifier
         self._images = images
+        self._labels = labels.cpu()
         self.forwards = torch.zeros(len(images), dtype=torch.int64)
         self.backwards = torch.zeros(len(images), dtype=torch.int64)
+        self.first_success = torch.full_like(self.forwards, -1)
+        self.margin_first = torch.full((len(images),), torch.nan)
+        self.margin_best = self.margin_first.clone()
+        self.margin_last = self.margin_first.clone()
 
     def __call__(self, images: Images) -> Logits:
         """Logits of any batch made from the clean images.
@@ -50,8 +77,11 @@ class PassCounter:
 
     def _logits(self, images: Images, rows: Int64[Tensor, " some"]) -> Logits:
         passes = torch.bincount(rows, minlength=len(self._images))
-        logits = checked_logits(self._classifier(images), len(images))
+        logits = checked_logits(
+            asked_about(self._classifier, rows)(images), len(images)
+        )
         self.forwards += passes
+        self._watch(logits.detach(), rows, passes)
 
         def count(_: Tensor) -> None:
             self.backwards += passes
@@ -61,6 +91,39 @@ class PassCounter:
         if logits.requires_grad:
             logits.register_hook(count)
         return logits
+
+    def _watch(
+        self,
+        logits: Float[Tensor, "some cls"],
+        rows: Int64[Tensor, " some"],
+        passes: Int64[Tensor, " all"],
+    ) -> None:
+        logits, labels = logits.cpu(), self._labels[rows]
+        reached = margin(logits, labels).to(self.margin_best.dtype)
+        known = ~reached.isnan()
+        lead = torch.full_like(self.margin_best, torch.nan).scatter_reduce(
+            0, rows[known], reached[known], "amax", include_self=False
+        )
+        asked = passes > 0
+        first = asked & (self.forwards == passes)
+        self.margin_first = torch.where(first, lead, self.margin_first)
+        self.margin_best = torch.fmax(self.margin_best, lead)  # passes over NaN
+        self.margin_last = torch.where(asked, lead, self.margin_last)
+
+        broken = torch.zeros_like(asked)
+        broken[rows[misclassified(logits, labels)]] = True
+        new = broken & (self.first_success < 0)
+        self.first_success = torch.where(new, self.forwards, self.first_success)
+
+
+def misclassified(logits: Logits, labels: Labels) -> Flags:
+    """Whether another class than the true one wins; never where a logit is NaN."""
+    return (logits.argmax(dim=1) != labels) & ~margin(logits, labels).isnan()
+
+
+def asked_about(classifier: LogitsFn, rows: Int64[Tensor, " some"]) -> LogitsFn:
+    """A classifier for these rows of the batch, if it tells them apart at all."""
+    return classifier.of(rows) if isinstance(classifier, PerRow) else classifier
 
 
 def logits_of(logits_fn: LogitsFn, rows: Int64[Tensor, " some"]) -> LogitsFn:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from typing import final
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from robustgen.adaptive.victim import Draw, ExpectedLogits
 from robustgen.attacks import AttackOutcome, build_clean, build_pgd, run_attack
 from robustgen.attacks.attack import check_images, check_labels
 from robustgen.attacks.logits import LogitsModule, margin
@@ -190,7 +192,7 @@ frozen_strategy = st.lists(st.booleans(), min_size=6, max_size=6)
 
 
 def greedy(f, x, y, t, r):
-    """Uses and spoils everything global that it can get at."""
+    """Uses and spoils everything global and of the model that it can get at."""
     torch.rand(3)
     np.random.rand(3)
     random.random()
@@ -204,6 +206,17 @@ def greedy(f, x, y, t, r):
 def failing(f, x, y, t, r):
     greedy(f, x, y, t, r)
     raise ZeroDivisionError
+
+
+def spoil(model: nn.Module) -> None:
+    """What an attack does that holds the model itself, not only its logits."""
+    model.train()
+    model(pictures(4))  # writes the statistics of the BatchNorm
+    model[1].running_mean = torch.ones(8)  # pyright: ignore[reportIndexIssue]
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+        parameter.grad = None
+    model(pictures(4)).sum().backward()
 
 
 @pytest.mark.parametrize("attack", [greedy, failing])
@@ -222,11 +235,15 @@ def test_model_and_generators_come_back_as_they_were(
     torch.default_generator.manual_seed(seed)
     state = torch.get_rng_state(), np.random.get_state()
 
+    def spoiling(f, x, y, t, r):
+        spoil(model)
+        return attack(f, x, y, t, r)
+
     if attack is failing:
         with pytest.raises(ZeroDivisionError):
-            run(attack, model)
+            run(spoiling, model)
     else:
-        run(attack, model)
+        run(spoiling, model)
 
     assert torch.equal(torch.get_rng_state(), state[0])
     assert repr(np.random.get_state()) == repr(state[1])
@@ -237,6 +254,33 @@ def test_model_and_generators_come_back_as_they_were(
         assert torch.equal(value, weights[key])
     assert all(not m._forward_hooks for m in model.modules())
     assert all(not m._backward_hooks for m in model.modules())
+
+
+def test_a_gradient_written_in_place_is_put_back_and_one_that_came_is_taken_away():
+    model = convnet()
+    first, *others = model.parameters()
+    first.grad = torch.ones_like(first)
+    held = first.grad
+
+    def attack(f, x, y, t, r):
+        for parameter in model.parameters():
+            parameter.requires_grad_(True)
+        f(x).sum().backward()
+        return x
+
+    run(attack, model)
+    assert first.grad is held
+    assert bool((held == 1).all())
+    assert all(parameter.grad is None for parameter in others)
+
+
+def test_a_graph_of_the_user_s_own_survives_an_attack():
+    # Buffers are written back only where they changed: a write breaks the graph.
+    model = convnet().eval()
+    loss = model(pictures(4)).sum()
+    run(build_pgd(steps=4, step_size=0.1), model)
+    loss.backward()
+    assert next(model.parameters()).grad is not None
 
 
 def test_python_s_own_generator_comes_back_as_it_was():
@@ -328,7 +372,7 @@ def test_an_attack_may_say_whose_passes_they_are():
 
 
 def test_a_backward_pass_counts_each_time_it_runs():
-    counter = PassCounter(Linear(torch.ones(1, 8, 8)), pictures(2))
+    counter = PassCounter(Linear(torch.ones(1, 8, 8)), pictures(2), LABELS[:2])
     x = pictures(2).requires_grad_()
     loss = counter(x).square().sum()
     loss.backward(retain_graph=True)
@@ -337,9 +381,156 @@ def test_a_backward_pass_counts_each_time_it_runs():
     assert counter.backwards.tolist() == [2, 2]
 
 
+def linear_run(attack: Callable[..., object]) -> AttackOutcome:
+    """On logits (z, -z) of images of one pixel, z above 0.5; all labels are 0."""
+    images = torch.tensor([0.7, 0.6, 0.4]).view(3, 1, 1, 1)
+    return run_attack(
+        attack,  # pyright: ignore[reportArgumentType]
+        Linear(torch.ones(1, 1, 1), bias=-0.5),
+        images,
+        torch.zeros(3, dtype=torch.int64),
+        Threat("linf", 0.3),
+        rngs(3),
+    )
+
+
+def test_success_and_margins_are_those_of_the_passes():
+    # The margin is -2z; the last image is misclassified clean.
+    def attack(f, x, y, t, r):
+        for change in (0.11, -0.15, -0.05):
+            f(x + change)
+        return x - 0.25
+
+    outcome = linear_run(attack)
+    assert outcome.success.tolist() == [True, True, True]
+    assert outcome.first_success.tolist() == [-1, 2, 2]
+    assert outcome.margin_first.tolist() == pytest.approx([-0.62, -0.42, -0.02])
+    assert outcome.margin_best.tolist() == pytest.approx([-0.1, 0.1, 0.5])
+    assert outcome.margin_last.tolist() == pytest.approx([-0.3, -0.1, 0.3])
+    assert outcome.forwards.tolist() == [3] * 3
+
+
+def test_an_attack_that_never_asks_has_no_margin_but_may_succeed():
+    outcome = linear_run(lambda f, x, y, t, r: x - 0.15)
+    assert outcome.success.tolist() == [False, True, True]
+    assert outcome.first_success.tolist() == [-1] * 3
+    assert outcome.forwards.tolist() == [0] * 3
+    for margins in (outcome.margin_first, outcome.margin_best, outcome.margin_last):
+        assert margins.isnan().all()
+
+
+def test_a_failed_image_is_no_success_even_where_it_is_misclassified_clean():
+    def attack(f, x, y, t, r):
+        return torch.full_like(x, torch.nan)
+
+    outcome = linear_run(attack)
+    assert outcome.failed.all()
+    assert outcome.success.tolist() == [False] * 3
+
+
+def test_success_is_judged_after_the_clip():
+    images, model = torch.full((1, 1, 1, 1), 0.7), Linear(torch.ones(1, 1, 1), -0.5)
+    near = run_attack(
+        lambda f, x, y, t, r: x - 0.6,
+        model,
+        images,
+        torch.zeros(1, dtype=torch.int64),
+        Threat("linf", 0.1),
+        rngs(1),
+    )
+    assert near.clipped.tolist() == [True]
+    assert near.success.tolist() == [False]
+
+
+def test_logits_that_are_nan_misclassify_nothing_and_count_for_no_margin():
+    scores = iter([torch.nan, 1.0, torch.nan])
+
+    def logits_fn(x: Tensor) -> Tensor:
+        lead = torch.full((2,), next(scores))
+        return torch.stack([torch.zeros(2), lead], dim=1)
+
+    counter = PassCounter(logits_fn, pictures(2), torch.zeros(2, dtype=torch.int64))
+    for _ in range(3):
+        counter(pictures(2))
+    assert counter.first_success.tolist() == [2, 2]
+    assert counter.margin_best.tolist() == [1.0, 1.0]
+    assert counter.margin_first.isnan().all()
+    assert counter.margin_last.isnan().all()
+
+
+def test_variants_of_an_image_in_one_call_stand_together_as_the_strongest():
+    weight = torch.ones(1, 1, 1)
+    images = torch.tensor([0.7, 0.6]).view(2, 1, 1, 1)
+    counter = PassCounter(
+        Linear(weight, bias=-0.5), images, torch.zeros(2, dtype=torch.int64)
+    )
+    variants = torch.tensor([0.75, 0.65, 0.45, 0.7]).view(4, 1, 1, 1)
+    counter.of(torch.tensor([0, 1, 1, 0]))(variants)
+    assert counter.forwards.tolist() == [2, 2]
+    assert counter.first_success.tolist() == [-1, 2]
+    expected = torch.tensor([-0.4, 0.1])
+    torch.testing.assert_close(counter.margin_first, expected)
+    torch.testing.assert_close(counter.margin_last, expected)
+
+
+@final
+class Rows(nn.Module):
+    """A classifier that writes down whom it is asked about."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[list[int]] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        raise AssertionError("asked without saying whom about")
+
+    def of(self, rows: Tensor) -> Callable[[Tensor], Tensor]:
+        def logits(images: Tensor) -> Tensor:
+            self.asked.append(rows.tolist())
+            mean = images.flatten(1).mean(dim=1)
+            return torch.stack([mean, 1 - mean, -mean], dim=1)
+
+        return logits
+
+
+def test_a_classifier_is_told_which_images_it_is_asked_about():
+    model = Rows()
+
+    def attack(f, x, y, t, r):
+        f(x)
+        f(x[[3, 1]])  # found by their distance
+        logits_of(f, torch.tensor([2, 0]))(x[[1, 1]])  # said
+        return x
+
+    run(attack, model)
+    whole = [0, 1, 2, 3]
+    assert model.asked == [[0], whole, [3, 1], [2, 0], whole]
+
+
+def test_draws_of_a_random_victim_stay_with_their_image_in_a_part_of_the_batch():
+    seen: list[tuple[list[int], int]] = []
+
+    def forward(images: Tensor, rows: Tensor, draw: Draw) -> Tensor:
+        seen.append((rows.tolist(), draw.number))
+        mean = images.flatten(1).mean(dim=1)
+        return torch.stack([mean, 1 - mean, -mean], dim=1).log_softmax(dim=1)
+
+    victim = ExpectedLogits(forward, nn.Identity(), count=4, draws=2)
+
+    def attack(f, x, y, t, r):
+        f(x[[2]])
+        return x
+
+    run(attack, victim)
+    whole = [0, 1, 2, 3]
+    assert seen == [
+        *(([0], 0), ([0], 1), ([2], 2), ([2], 3), (whole, 4), (whole, 5)),
+    ]
+
+
 def test_what_an_attack_writes_into_logits_stays_there():
     kept = torch.zeros(2, 2)
-    counter = PassCounter(lambda x: kept, pictures(2))
+    counter = PassCounter(lambda x: kept, pictures(2), LABELS[:2])
     counter(pictures(2)).fill_(-torch.inf)
     assert torch.equal(kept, torch.zeros(2, 2))
 
