@@ -6,12 +6,13 @@ attacking, selecting and scoring never share a draw, and every number can be rep
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, final
+from typing import Literal, Protocol, TypeAlias, final, runtime_checkable
 
 import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
+from robustgen.errors import RequestError
 from robustgen.projectors.loss import Encoder, Gan
 from robustgen.projectors.method import Projection, ProjectionMethod
 from robustgen.seeding import derive_seed
@@ -106,13 +107,34 @@ def draw_ids(
     )
 
 
+def connected(logits: Logits, images: Images) -> Logits:
+    """The same logits, in whose graph the images are.
+
+    Where nothing leads from them to the images, the gradient is zero instead of an
+    error. That is evidence: a check counts zero gradients.
+    """
+    return logits + 0 * images.flatten(1).sum(dim=1, keepdim=True)
+
+
+@runtime_checkable
+class SharedForward(Protocol):
+    """A forward that does once what all draws of an image have in common."""
+
+    def over(
+        self, images: Images, rows: Rows, draws: Sequence[Draw]
+    ) -> Sequence[Logits]:
+        """Log-probabilities `[n, K]` of each draw."""
+        ...
+
+
 @final
 class ExpectedLogits(nn.Module):
     """A random forward as one classifier: mean log-probabilities over fresh draws.
 
-    Each call takes the next `draws` numbers of the stream, so the gradient of any loss
-    that an attack puts on top is a fresh estimate of the expected one (EOT,
-    arXiv:1707.07397).
+    Each evaluation of an image takes the next `draws` numbers of the stream, so the
+    gradient of any loss that an attack puts on top is a fresh estimate of the expected
+    one (EOT, arXiv:1707.07397). Every image counts on its own: what it meets does not
+    hang on how often an attack asks about others.
 
     Args:
         forward: What to evaluate.
@@ -121,6 +143,9 @@ class ExpectedLogits(nn.Module):
         draws: Draws to average; 1 for a path that draws nothing.
         stream: Where they come from.
         start: Number of the first draw.
+
+    Raises:
+        RequestError: `count` or `draws` is below 1, or `start` below 0.
     """
 
     def __init__(
@@ -134,26 +159,71 @@ class ExpectedLogits(nn.Module):
         start: int = 0,
     ) -> None:
         super().__init__()
+        for name, value, least in (
+            ("count", count, 1),
+            ("draws", draws, 1),
+            ("start", start, 0),
+        ):
+            if value < least:
+                raise RequestError(f"`{name}={value}` must be {least} or more.")
         self.networks = networks
         self._forward = (forward,)  # a tuple: a module here would be registered
-        self._count = count
         self._draws = draws
         self._stream: Stream = stream
-        self._next: int = start
+        self._next = [start] * count
 
     def forward(self, images: Images) -> Logits:
-        """Log-probabilities of the whole batch, or of its first images."""
-        rows = torch.arange(len(images), device=images.device)
-        return self._mean(images, rows)
+        """Log-probabilities of the whole batch, or of its first images.
+
+        Either way the draws of all images are used up, so that those of an image do
+        not hang on its place in the batch.
+
+        Raises:
+            RequestError: more images than the batch has.
+        """
+        count = len(self._next)
+        if len(images) > count:
+            raise RequestError(
+                f"{len(images)} images of a batch of {count}: say by `of(rows)` which "
+                "image each of them was made from."
+            )
+        return self._mean(images, list(range(len(images))), list(range(count)))
 
     def of(self, rows: Rows) -> LogitsFn:
-        """The same for images made from these rows of the batch."""
-        return lambda images: self._mean(images, rows.to(images.device))
+        """The same for images made from these rows of the batch.
 
-    def _mean(self, images: Images, rows: Rows) -> Logits:
-        first = self._next
-        self._next += self._draws
-        total = self._forward[0](images, rows, Draw(self._stream, first))
-        for number in range(first + 1, first + self._draws):
-            total = total + self._forward[0](images, rows, Draw(self._stream, number))
+        A row may occur several times; its images then meet the same draws.
+        """
+        numbers: list[int] = rows.tolist()
+        return lambda images: self._mean(images, numbers, numbers)
+
+    def _mean(self, images: Images, rows: Sequence[int], used: Sequence[int]) -> Logits:
+        starts = [self._next[row] for row in rows]
+        for row in set(used):
+            self._next[row] += self._draws
+        if len(set(starts)) == 1:
+            return self._average(images, rows, starts[0])
+        parts: list[Tensor] = []
+        order: list[int] = []
+        for start in sorted(set(starts)):
+            some = [place for place, each in enumerate(starts) if each == start]
+            parts.append(
+                self._average(images[some], [rows[place] for place in some], start)
+            )
+            order.extend(some)
+        places = torch.tensor(order, device=images.device)
+        return torch.cat(parts)[places.argsort()]
+
+    def _average(self, images: Images, rows: Sequence[int], start: int) -> Logits:
+        """Mean of the draws from `start` on."""
+        forward = self._forward[0]
+        at = torch.tensor(rows, device=images.device)
+        draws = [Draw(self._stream, start + number) for number in range(self._draws)]
+        if isinstance(forward, SharedForward):
+            found = forward.over(images, at, draws)
+        else:
+            found = [forward(images, at, draw) for draw in draws]
+        total = found[0]
+        for logits in found[1:]:
+            total = total + logits
         return total / self._draws
