@@ -107,8 +107,8 @@ def run_attack(
     with isolated(classifier, images.device, rngs):
         clean, true = images.detach().clone(), labels.clone()
         with torch.no_grad():
-            probe = asked_about(classifier, torch.zeros(1, dtype=torch.int64))
-            classes = checked_logits(probe(clean[:1]), 1).shape[1]
+            # Not by `of`: that would use up draws of the first image alone.
+            classes = checked_logits(classifier(clean[:1]), 1).shape[1]
         check_labels(true, classes=classes)
         counter = PassCounter(classifier, clean, true)
         result = attack(
