@@ -1,0 +1,218 @@
+"""The ladder of tiers: what each knows, and the strongest image that it finds."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from robustgen.adaptive.scoring import mean_margin, score_draws
+from robustgen.adaptive.search import gradient_candidates
+from robustgen.adaptive.selection import (
+    Candidate,
+    Problem,
+    TierOutcome,
+    attacked,
+    strongest,
+)
+from robustgen.adaptive.victim import Draw, Forward, Generative, Victim
+from robustgen.attacks.attack import AttackOutcome, check_images, check_labels
+from robustgen.attacks.square import build_square
+from robustgen.budgets import Budget
+from robustgen.errors import RequestError, unknown_name
+from robustgen.names import ADAPTIVE_TIERS
+from robustgen.rngs import rng_for
+from robustgen.threat import Threat
+from robustgen.types import Images, Labels
+
+__all__ = [
+    "TierOutcome",
+    "applies",
+    "fixed_draw_attack",
+    "mean_margin",
+    "run_tier",
+    "score_draws",
+]
+
+GRADIENT_TIERS = ("bpda_identity", "bpda_encoder", "unrolled")
+"""Tiers that follow gradients of a surrogate of the path."""
+
+Candidates = Callable[[Problem], Sequence[Candidate]]
+
+
+def applies(tier: str, victim: Victim) -> str | None:
+    """Why a tier cannot attack a path; None if it can.
+
+    Args:
+        tier: One of `ADAPTIVE_TIERS`.
+        victim: The path.
+
+    Raises:
+        RequestError: there is no such tier.
+    """
+    if tier not in ADAPTIVE_TIERS:
+        raise unknown_name("tier", tier, ADAPTIVE_TIERS)
+    if tier in GRADIENT_TIERS and tier not in victim.surrogates:
+        default = f"The path '{victim.path}' offers no gradients for '{tier}'."
+        return victim.missing.get(tier, default)
+    return None
+
+
+def run_tier(
+    tier: str,
+    victim: Victim,
+    images: Images,
+    labels: Labels,
+    threat: Threat,
+    budget: Budget,
+    *,
+    seed: int,
+    starts: Images | None = None,
+    surrogates: Sequence[nn.Module] = (),
+) -> TierOutcome:
+    """Attacks a path with what a tier knows, and keeps each image's strongest result.
+
+    Searches see draws of the stream `attack`, the choice those of `select`, and none
+    sees those of `score`. The clean image is always among the candidates, so on the
+    draws of `select` no tier reports more accuracy than the clean image. Where the path
+    draws nothing, an image leaves as soon as it is broken. The user's networks come
+    back as they were. No result depends on the other images of the batch, except for
+    how networks round.
+
+    Args:
+        tier: One of `ADAPTIVE_TIERS`.
+        victim: The path, of this batch.
+        images: Clean images.
+        labels: True classes.
+        threat: An `linf` or `l2` ball with a finite radius; 0 leaves the clean image.
+        budget: Bounds of every search.
+        seed: Seed of the suite.
+        starts: Attacked images of another tier, such as an easier one: candidates as
+            they are, and one more start of the tiers that follow gradients.
+        surrogates: Networks beside the classifier to transfer from, images in [0, 1]
+            to logits. Only `transfer` looks at them.
+
+    Returns:
+        The strongest images; their passes are through the function that the tier
+        searches, and leave out those of the choice.
+
+    Raises:
+        RequestError: the tier is unknown or does not apply, the threat is no finite
+            ball, or images and labels make no sense.
+    """
+    reason = applies(tier, victim)
+    if reason is not None:
+        raise RequestError(reason)
+    if threat.norm == "none" or not threat.eps < float("inf"):
+        raise RequestError(
+            f"Tier '{tier}' searches a ball of the linf or l2 norm; the threat says "
+            f"`norm: {threat.norm}`, `eps: {threat.eps:g}`."
+        )
+    check_images(images, labels, [rng_for(seed, i) for i in victim.samples])
+    check_labels(labels, classes=victim.classes)
+    images = images.detach()
+    problem = Problem(tier, victim, images, labels, threat, budget, seed, starts)
+
+    def candidates(problem: Problem) -> list[Candidate]:
+        found = list(_SEARCHES[tier](problem))
+        if starts is not None:
+            found.insert(0, Candidate("given", _given))
+        return found
+
+    return strongest(problem, candidates)
+
+
+def fixed_draw_attack(
+    tier: str,
+    victim: Victim,
+    images: Images,
+    labels: Labels,
+    threat: Threat,
+    budget: Budget,
+    *,
+    seed: int,
+) -> Float[Tensor, "n k"]:
+    """Attacks one realization of a path that the attacker knows, and scores on it.
+
+    The realization is draw 0 of the stream `score`. A path that only seems robust
+    because its draws differ from call to call falls here.
+
+    Args:
+        tier: One that follows gradients: `bpda_identity`, `bpda_encoder`, `unrolled`.
+        victim: The path.
+        images: Clean images.
+        labels: True classes.
+        threat: See `run_tier`.
+        budget: See `run_tier`.
+        seed: Seed of the suite.
+
+    Returns:
+        Probabilities of the attacked images on that realization.
+
+    Raises:
+        RequestError: the tier follows no gradients; see also `run_tier`.
+    """
+    if tier not in GRADIENT_TIERS:
+        raise RequestError(
+            f"Tier '{tier}' cannot attack a fixed draw: expected one of "
+            f"{', '.join(GRADIENT_TIERS)}."
+        )
+    known = fixed(victim, Draw("score", 0))
+    found = run_tier(tier, known, images, labels, threat, budget, seed=seed)
+    return score_draws(known, found.outcome.images, 1)[:, 0]
+
+
+def fixed(victim: Victim, draw: Draw) -> Victim:
+    """The path with one realization of all that it draws, whichever is asked for.
+
+    Args:
+        victim: The path.
+        draw: The realization.
+    """
+
+    def at_draw(forward: Forward) -> Forward:
+        return lambda images, rows, _: forward(images, rows, draw)
+
+    def of_model(generative: Generative) -> Generative:
+        project = generative.project
+        return replace(
+            generative, project=lambda images, rows, _: project(images, rows, draw)
+        )
+
+    generative = victim.generative
+    return replace(
+        victim,
+        random=False,
+        predict=at_draw(victim.predict),
+        surrogates={name: at_draw(each) for name, each in victim.surrogates.items()},
+        generative=None if generative is None else of_model(generative),
+    )
+
+
+def _given(problem: Problem) -> AttackOutcome:
+    """The images handed over, clipped and measured, without a pass."""
+    starts = problem.images if problem.starts is None else problem.starts
+    victim = problem.victim
+    return attacked(
+        problem, "given", lambda *_: starts.clone(), victim.predict, draws=1
+    )
+
+
+def _square_candidates(problem: Problem) -> list[Candidate]:
+    """Random search on the path's own answers."""
+    name = "random squares"
+    attack = build_square(queries=problem.budget.queries)
+
+    def search(part: Problem) -> AttackOutcome:
+        return attacked(part, name, attack, part.victim.predict, draws=part.draws)
+
+    return [Candidate(name, search)]
+
+
+_SEARCHES: Mapping[str, Candidates] = MappingProxyType(
+    {
+        **dict.fromkeys(GRADIENT_TIERS, gradient_candidates),
+        "square": _square_candidates,
+    }
+)
