@@ -11,6 +11,7 @@ EMBEDDED: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "dataset": ("digits", "faces"),
         "classifier": (
             "digits",
+            "digits_robust",
             "faces",
             "faces_hair",
             "faces_light_hair",

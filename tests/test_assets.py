@@ -8,6 +8,7 @@ import torch
 import yaml
 
 from robustgen.assets import asset_path
+from robustgen.classifiers.cnn import SmallCNN
 from robustgen.classifiers.load import load_classifier
 from robustgen.data.dataset import Dataset
 from robustgen.data.digits import load_digits
@@ -16,11 +17,16 @@ from robustgen.files import sha256_of
 from robustgen.gan.load import load_encoder, load_gan
 from robustgen.names import EMBEDDED
 from robustgen.rngs import rng_for
+from robustgen.training.classifier import accuracy_under_pgd
+from robustgen.training.quality import accuracy
 from robustgen.training.recipe import load_recipe
 from robustgen.views.pca import fit_gan_pca, load_pca
 
 NAMES = ("digits", "faces")
-ATTRIBUTE_CLASSIFIERS = tuple(sorted(set(EMBEDDED["classifier"]) - set(NAMES)))
+ROBUST = "digits_robust"
+ATTRIBUTE_CLASSIFIERS = tuple(
+    sorted(set(EMBEDDED["classifier"]) - {*NAMES, ROBUST}),
+)
 
 
 def card_of(name: str) -> dict[str, Any]:
@@ -83,6 +89,27 @@ def test_classifiers_of_attributes(name: str):
     right = float((found.numpy() == part.labels).mean())
     assert right == pytest.approx(card["quality"]["classifier_accuracy"], abs=0.015)
     assert right >= 0.98
+
+
+def test_training_on_attacked_images_holds_what_its_card_says():
+    """Under PGD the control keeps what the ordinary classifier loses."""
+    card, part = card_of(ROBUST), validation("digits")
+    images, labels = torch.from_numpy(part.images), torch.from_numpy(part.labels)
+    robust, ordinary = load_classifier(ROBUST), load_classifier("digits")
+    assert isinstance(robust, SmallCNN)
+    assert isinstance(ordinary, SmallCNN)
+    quality = card["quality"]
+    clean = accuracy(robust, images, labels)
+    assert clean == pytest.approx(quality["classifier_accuracy"], abs=0.005)
+    assert clean >= 0.93
+    eps = card["recipe"]["classifier"]["adversarial"]["eps"]
+    assert eps == 32 / 255
+    few, true = images[:60], labels[:60]
+    kept = accuracy_under_pgd(robust, few, true, eps, seed=0)
+    # The card counts 200 images: three standard errors of 60.
+    assert kept == pytest.approx(quality["accuracy_under_pgd_40"], abs=0.12)
+    assert accuracy_under_pgd(robust, few, true, eps / 2, seed=0) >= 0.85
+    assert accuracy_under_pgd(ordinary, few, true, eps / 2, seed=0) <= 0.05
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,13 +1,14 @@
 """Recipes: everything that decides what a training produces, as data."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from robustgen.data.faces import LABELS
 from robustgen.documents import read_document
 from robustgen.errors import RequestError, suggestion
+from robustgen.schema import Number
 
 
 class _Model(BaseModel):
@@ -84,14 +85,40 @@ class MappingRecipe(_Model):
     )
 
 
+class AttackedTraining(_Model):
+    """Training on attacked images alone: PGD in an Linf ball (arXiv:1706.06083)."""
+
+    eps: Annotated[Number, Field(gt=0, le=1)]
+    """Radius of the ball, pixel units of [0, 1]."""
+    steps: int = Field(default=7, ge=1, description="Gradient steps for each batch.")
+    step_size: Annotated[Number, Field(gt=0, le=1)]
+    """Length of a step; all of them together must cross the ball."""
+    warmup: int = Field(
+        default=0,
+        ge=0,
+        description="Training steps over which `eps` and `step_size` rise from 0.",
+    )
+
+    @model_validator(mode="after")
+    def _crosses(self) -> "AttackedTraining":
+        travel = self.steps * self.step_size
+        if travel < 2 * self.eps:
+            raise ValueError(
+                f"{self.steps} steps of {self.step_size:.4g} travel {travel:.4g}: the "
+                f"attack cannot cross its ball, 2 x eps = {2 * self.eps:.4g}."
+            )
+        return self
+
+
 class ClassifierRecipe(_Model):
-    """An ordinary, undefended classifier."""
+    """An ordinary, undefended classifier, unless it says `adversarial`."""
 
     steps: int
     batch: int = 64
     learning_rate: float = 2e-3
     widths: tuple[int, int, int] = (32, 64, 96)
     weight_decay: float = 1e-4
+    adversarial: AttackedTraining | None = None
 
 
 class PerceptualRecipe(_Model):

@@ -22,7 +22,7 @@ from robustgen.training.autoencoder import (
     train_first_stage,
     train_second_stage,
 )
-from robustgen.training.classifier import train_classifier
+from robustgen.training.classifier import accuracy_under_pgd, train_classifier
 from robustgen.training.images import load_training_images
 from robustgen.training.mapping import fit_mapping
 from robustgen.training.perceptual import train_perceptual
@@ -170,9 +170,13 @@ def _train_classifier_only(plan: ClassifierOnly, out: Path) -> Path:
     classifier = train_classifier(data, plan, len(dataset.class_names))
     seconds = time.monotonic() - began
     save_classifier(classifier, out / "classifier.safetensors")
-    share = accuracy(
-        classifier, torch.from_numpy(dataset.images), torch.from_numpy(dataset.labels)
-    )
+    images = torch.from_numpy(dataset.images)
+    labels = torch.from_numpy(dataset.labels)
+    quality = {"classifier_accuracy": accuracy(classifier, images, labels)}
+    attack = plan.classifier.adversarial
+    if attack is not None:
+        share = accuracy_under_pgd(classifier, images, labels, attack.eps, plan.seed)
+        quality["accuracy_under_pgd_40"] = share
     card = {
         "name": plan.name,
         "about": plan.about,
@@ -184,7 +188,7 @@ def _train_classifier_only(plan: ClassifierOnly, out: Path) -> Path:
         "threads": torch.get_num_threads(),
         "quality": {
             "images": f"{len(dataset.images)} of the validation split",
-            "classifier_accuracy": round(share, 4),
+            **{k: round(v, 4) for k, v in quality.items()},
         },
         "sha256": {"classifier.safetensors": sha256_of(out / "classifier.safetensors")},
     }

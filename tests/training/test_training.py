@@ -7,14 +7,18 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from torch.nn.functional import cross_entropy
 
+from robustgen.classifiers.cnn import SmallCNN
 from robustgen.classifiers.load import load_classifier
+from robustgen.data.digits import load_digits
 from robustgen.errors import RequestError
 from robustgen.files import sha256_of
 from robustgen.gan.load import load_encoder, load_gan
 from robustgen.rngs import rng_for
 from robustgen.training import autoencoder
 from robustgen.training.autoencoder import build_autoencoder, decode, mix_codes
+from robustgen.training.classifier import attacked
 from robustgen.training.images import augment, load_training_images
 from robustgen.training.losses import (
     gradient_l1,
@@ -26,7 +30,12 @@ from robustgen.training.losses import (
 from robustgen.training.mapping import sliced_wasserstein
 from robustgen.training.perceptual import contrastive_loss
 from robustgen.training.quality import frechet_distance
-from robustgen.training.recipe import AugmentationRecipe, Recipe, load_recipe
+from robustgen.training.recipe import (
+    AttackedTraining,
+    AugmentationRecipe,
+    Recipe,
+    load_recipe,
+)
 from robustgen.training.train import find_recipe, train
 
 TINY = """
@@ -273,3 +282,66 @@ def test_an_unknown_attribute_is_refused(tmp_path: Path, changed: str, message: 
     with pytest.raises(RequestError) as caught:
         load_recipe(path)
     assert message in str(caught.value)
+
+
+ATTACKED = """
+name: tiny_robust
+about: Digits, trained on attacked images.
+dataset: digits
+images: 64
+seed: 5
+augmentation: {}
+classifier:
+  steps: 3
+  batch: 8
+  widths: [4, 4, 4]
+  adversarial: {eps: 32/255, steps: 3, step_size: 24/255, warmup: 2}
+"""
+
+
+def test_a_recipe_may_train_on_attacked_images(tmp_path: Path):
+    path = tmp_path / "robust.yaml"
+    path.write_text(ATTACKED)
+    card = yaml.safe_load(train(path, tmp_path / "out").read_text())
+    assert card["recipe"]["classifier"]["adversarial"]["eps"] == 32 / 255
+    assert set(card["quality"]) == {
+        "images",
+        "classifier_accuracy",
+        "accuracy_under_pgd_40",
+    }
+    weights = tmp_path / "out" / "classifier.safetensors"
+    again = train(path, tmp_path / "again").parent / weights.name
+    assert sha256_of(again) == sha256_of(weights)
+    path.write_text(ATTACKED.replace(", warmup: 2", ""))
+    other = train(path, tmp_path / "other").parent / weights.name
+    assert sha256_of(other) != sha256_of(weights)
+
+
+def test_training_attacks_stay_in_their_ball_and_raise_the_loss():
+    data = load_digits().part("train", 32)
+    images, labels = torch.from_numpy(data.images), torch.from_numpy(data.labels)
+    model = load_classifier("digits")
+    assert isinstance(model, SmallCNN)
+    recipe = AttackedTraining(eps=0.1, steps=3, step_size=0.07, warmup=4)
+    statistics = model.state_dict()
+    before = {name: tensor.clone() for name, tensor in statistics.items()}
+
+    found = attacked(model, images, labels, recipe, step=3, seed=0)
+    assert model.training  # as training left it
+    assert all(torch.equal(before[n], t) for n, t in model.state_dict().items())
+    model.eval()
+    assert float((found - images).abs().max()) <= 0.1 + 1e-6
+    assert float(cross_entropy(model(found), labels)) > 1.0
+    assert float(cross_entropy(model(images), labels)) < 0.2
+
+    early = attacked(model, images, labels, recipe, step=0, seed=0)
+    assert float((early - images).abs().max()) <= 0.025 + 1e-6
+    one = attacked(model, images[:1], labels[:1], recipe, step=3, seed=0)
+    torch.testing.assert_close(one, found[:1])
+
+
+def test_training_attacks_that_cannot_cross_their_ball_are_refused(tmp_path: Path):
+    path = tmp_path / "weak.yaml"
+    path.write_text(ATTACKED.replace("step_size: 24/255", "step_size: 1/255"))
+    with pytest.raises(RequestError, match="cannot cross its ball"):
+        load_recipe(path)
