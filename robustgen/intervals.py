@@ -151,4 +151,5 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """
     if not p_values:
         return []
-    return [float(p) for p in multipletests(p_values, method="holm")[1]]
+    corrected = np.asarray(multipletests(p_values, method="holm")[1])
+    return corrected.tolist()

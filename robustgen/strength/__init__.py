@@ -1,0 +1,1 @@
+"""How strong the attacks of a run were, from its saved tables."""
