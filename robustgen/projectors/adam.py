@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -45,7 +46,10 @@ class Adam:
         power = memory[1].lerp(gradient.square(), 1 - self.betas[1])
         unbiased_mean = mean / (1 - self.betas[0] ** age)
         unbiased_power = power / (1 - self.betas[1] ** age)
-        return (mean, power), rate * unbiased_mean / (unbiased_power.sqrt() + EPSILON)
+        # The root of a constant where the power is 0: the root of 0 has no derivative.
+        still = unbiased_power == 0
+        root = torch.where(still, 0.0, torch.where(still, 1.0, unbiased_power).sqrt())
+        return (mean, power), rate * unbiased_mean / (root + EPSILON)
 
 
 def minimize_adam(

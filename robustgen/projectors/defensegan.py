@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
 
 from robustgen.errors import RequestError
 from robustgen.projectors.loss import (
@@ -20,7 +22,7 @@ from robustgen.projectors.method import (
     sample_numbers,
     shared_projection,
 )
-from robustgen.projectors.minimum import Minimum, check_budget
+from robustgen.projectors.minimum import Minimum, Objective, check_budget
 from robustgen.projectors.momentum import minimize_momentum
 from robustgen.projectors.spaces import MappedGan, class_labels, lift_from
 from robustgen.rngs import rng_for
@@ -93,22 +95,11 @@ class DefenseGanProjector:
             RequestError: shapes, ranges or values make no sense, or labels are missing
                 for a generator with classes.
         """
-        terms = ProjectionLoss(
-            perceptual_weight=0.0,
-            latent_weight=0.0,
-            pixel_term="l2",
-            pixel_range=self.pixel_range,
-        )
+        terms = self.loss
         numbers = sample_numbers(samples, len(images))
         with projecting(images, mask, (self.gan,)) as (images, mask):
             labels = class_labels(self.gan, labels, len(images))
-            size = (self.restarts, self.gan.z_dim)
-            start = torch.cat(
-                [
-                    torch.randn(size, generator=rng_for(self.seed, "projection", n))
-                    for n in numbers
-                ]
-            ).to(images.device) / math.sqrt(self.gan.z_dim)
+            start = self.starts(numbers).to(images.device)
             image = torch.arange(len(images), device=images.device)
             owner = image.repeat_interleave(self.restarts)
             lift = lift_from("z", self.gan, None if labels is None else labels[owner])
@@ -124,20 +115,43 @@ class DefenseGanProjector:
             objective = ProjectionObjective(
                 target, gan=self.gan, encoder=None, terms=terms, chunk=chunk, lift=lift
             )
-            runs = minimize_momentum(
-                objective,
-                start,
-                passes=self.passes,
-                steps=self.steps,
-                rate=self.rate,
-                momentum=self.momentum,
-                drop=self.drop,
-                drop_at=self.drop_at,
-                tolerance=self.tolerance,
-            )
+            runs = self.minimize(objective, start, passes=self.passes)
             best = best_restarts(runs, self.restarts)
             w_plus = lift_from("z", self.gan, labels)(best.points, image)
             return shared_projection(self.gan, w_plus, best, chunk=chunk)
+
+    @property
+    def loss(self) -> ProjectionLoss:
+        """Squared differences of pixels."""
+        return ProjectionLoss(
+            perceptual_weight=0.0,
+            latent_weight=0.0,
+            pixel_term="l2",
+            pixel_range=self.pixel_range,
+        )
+
+    def starts(self, numbers: Sequence[int]) -> Float[Tensor, "n p"]:
+        """The restarts of images that have these numbers, image by image."""
+        size = (self.restarts, self.gan.z_dim)
+        rngs = [rng_for(self.seed, "projection", number) for number in numbers]
+        starts = torch.cat([torch.randn(size, generator=rng) for rng in rngs])
+        return starts / math.sqrt(self.gan.z_dim)
+
+    def minimize(
+        self, objective: Objective, start: Float[Tensor, "n p"], *, passes: int
+    ) -> Minimum:
+        """The descents alone, from these points, with as many passes each."""
+        return minimize_momentum(
+            objective,
+            start,
+            passes=passes,
+            steps=self.steps,
+            rate=self.rate,
+            momentum=self.momentum,
+            drop=self.drop,
+            drop_at=self.drop_at,
+            tolerance=self.tolerance,
+        )
 
 
 def best_restarts(runs: Minimum, restarts: int) -> Minimum:
@@ -145,9 +159,7 @@ def best_restarts(runs: Minimum, restarts: int) -> Minimum:
 
     A loss that is NaN is beaten by any other.
     """
-    loss = runs.loss.view(-1, restarts).nan_to_num(math.inf, posinf=math.inf)
-    first = torch.arange(len(loss), device=loss.device) * restarts
-    best = first + loss.argmin(dim=1)
+    best = best_rows(runs, restarts)
     initial = runs.initial_loss.view(-1, restarts).nan_to_num(math.inf)
     return Minimum(
         points=runs.points[best],
@@ -157,3 +169,10 @@ def best_restarts(runs: Minimum, restarts: int) -> Minimum:
         steps=runs.steps.view(-1, restarts).sum(dim=1),
         outcome=runs.outcome[best],
     )
+
+
+def best_rows(runs: Minimum, restarts: int) -> Int64[Tensor, " m"]:
+    """Number of the row of the lowest loss of each `restarts` consecutive ones."""
+    loss = runs.loss.view(-1, restarts).nan_to_num(math.inf, posinf=math.inf)
+    first = torch.arange(len(loss), device=loss.device) * restarts
+    return first + loss.argmin(dim=1)

@@ -59,7 +59,7 @@ class StepRule(Protocol):
 
 
 @dataclass
-class _Search:
+class Descent:
     """Where the samples that still search are.
 
     Args:
@@ -82,7 +82,28 @@ class _Search:
     best_loss: Float[Tensor, " n"]
     marked_loss: Float[Tensor, " n"]
 
-    def select(self, rows: Int64[Tensor, " m"]) -> "_Search":
+    @staticmethod
+    def begin(
+        sample: Int64[Tensor, " n"],
+        start: Float[Tensor, "n p"],
+        loss: Float[Tensor, " n"],
+        *,
+        rule: StepRule,
+        rate: float,
+    ) -> "Descent":
+        """At the start, before any step."""
+        return Descent(
+            sample=sample,
+            point=start,
+            memory=tuple(torch.zeros_like(start) for _ in range(rule.memories)),
+            age=torch.zeros_like(loss),
+            rate=torch.full_like(loss, rate),
+            best_point=start,
+            best_loss=loss,
+            marked_loss=loss,
+        )
+
+    def select(self, rows: Int64[Tensor, " m"]) -> "Descent":
         """Some of the samples."""
         return replace(
             self,
@@ -145,16 +166,7 @@ def descend(
     minimum = Minimum.at_start(start, loss)
     usable = is_usable(loss, gradient)
     outcome = torch.where(usable, Outcome.RUNNING.value, Outcome.NOT_FINITE.value)
-    search = _Search(
-        sample=everyone,
-        point=start,
-        memory=tuple(torch.zeros_like(start) for _ in range(rule.memories)),
-        age=torch.zeros_like(loss),
-        rate=torch.full_like(loss, rate),
-        best_point=start,
-        best_loss=loss,
-        marked_loss=loss,
-    )
+    search = Descent.begin(everyone, start, loss, rule=rule, rate=rate)
     for used in range(1, limit + 1):
         checked = tolerance > 0 and used > 1 and (used - 1) % PATIENCE == 0
         if reached is not None:
@@ -187,25 +199,47 @@ def descend(
             if not len(search.sample):
                 break
         factor = 1.0 if schedule is None else schedule(used - 1)
-        search.age = search.age + 1
-        search.memory, move = rule(
-            gradient,
-            search.memory,
-            search.age[:, None],
-            (search.rate * factor)[:, None],
-        )
-        search.point = search.point - move
+        take_step(search, gradient, rule, factor)
         loss, gradient = objective(search.point, search.sample)
-        usable = is_usable(loss, gradient)
-        better = usable & (loss < search.best_loss)
-        search.best_loss = torch.where(better, loss, search.best_loss)
-        search.best_point = torch.where(
-            better[:, None], search.point, search.best_point
-        )
-        lost = ~usable[:, None]
-        search.point = torch.where(lost, search.best_point, search.point)
-        search.memory = tuple(each.masked_fill(lost, 0) for each in search.memory)
-        search.age = search.age.masked_fill(~usable, 0)
-        search.rate = torch.where(usable, search.rate, search.rate / 2)
-        gradient = gradient.masked_fill(lost, 0)
+        gradient = take_in(search, loss, gradient)
     return minimum
+
+
+def take_step(
+    search: Descent, gradient: Float[Tensor, "n p"], rule: StepRule, factor: float
+) -> None:
+    """Moves the points, whether or not that lowers the loss.
+
+    Args:
+        search: Changed in place; its tensors are replaced, not written to.
+        gradient: Gradient at the points.
+        rule: How a gradient becomes a step.
+        factor: Of the step size.
+    """
+    search.age = search.age + 1
+    search.memory, move = rule(
+        gradient, search.memory, search.age[:, None], (search.rate * factor)[:, None]
+    )
+    search.point = search.point - move
+
+
+def take_in(
+    search: Descent, loss: Float[Tensor, " n"], gradient: Float[Tensor, "n p"]
+) -> Float[Tensor, "n p"]:
+    """Takes in one pass; the gradient from which the next step is made.
+
+    Args:
+        search: Changed in place; its tensors are replaced, not written to.
+        loss: Loss at the points.
+        gradient: Gradient there.
+    """
+    usable = is_usable(loss, gradient)
+    better = usable & (loss < search.best_loss)
+    search.best_loss = torch.where(better, loss, search.best_loss)
+    search.best_point = torch.where(better[:, None], search.point, search.best_point)
+    lost = ~usable[:, None]
+    search.point = torch.where(lost, search.best_point, search.point)
+    search.memory = tuple(each.masked_fill(lost, 0) for each in search.memory)
+    search.age = search.age.masked_fill(~usable, 0)
+    search.rate = torch.where(usable, search.rate, search.rate / 2)
+    return gradient.masked_fill(lost, 0)

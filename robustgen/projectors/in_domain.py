@@ -63,11 +63,15 @@ class InDomainProjector:
             RequestError: shapes, ranges or values of images or mask make no sense, or
                 encoder and generator do not fit together.
         """
-        loss = self.loss if mask is None else replace(self.loss, latent_weight=0.0)
-        search = Projector(
+        search = self.search(masked=mask is not None)
+        return search(images, mask, samples=samples, labels=labels)
+
+    def search(self, *, masked: bool) -> Projector:
+        """The hybrid projection that this is, for images with or without masks."""
+        return Projector(
             self.gan,
             self.encoder,
-            loss=loss,
+            loss=replace(self.loss, latent_weight=0.0) if masked else self.loss,
             optimizer="adam",
             passes=self.passes,
             steps=self.steps,
@@ -75,4 +79,3 @@ class InDomainProjector:
             rate=self.rate,
             chunk=self.chunk,
         )
-        return search(images, mask, samples=samples, labels=labels)

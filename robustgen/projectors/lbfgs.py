@@ -44,6 +44,12 @@ face projection: nearly every first trial is accepted, and none is much too shor
 SHRINK_MOST, SHRINK_LEAST = 0.1, 0.5
 """What a failed trial does to its step; interpolation chooses in between."""
 
+HISTORY = 10
+"""Pairs that the inverse Hessian of a sample is made of, if nothing else is asked."""
+
+ARMIJO = 1e-4
+"""Share of the promised decrease that a trial must keep, if nothing else is asked."""
+
 MAX_TRIALS = 8
 """Trials on one line, after which its direction is given up."""
 
@@ -52,7 +58,7 @@ FLATTEST_BLOCK = 1e-3
 
 
 @dataclass
-class _Search:
+class LineSearch:
     """Where the samples that still search are, and the next trial of each.
 
     Args:
@@ -84,10 +90,10 @@ class _Search:
         sample: Int64[Tensor, " n"],
         loss: Float[Tensor, " n"],
         gradient: Float[Tensor, "n p"],
-    ) -> "_Search":
+    ) -> "LineSearch":
         """At the start, before any direction is chosen."""
         usable = is_usable(loss, gradient)
-        return _Search(
+        return LineSearch(
             sample=sample,
             point=torch.zeros_like(gradient),
             loss=loss,
@@ -102,9 +108,9 @@ class _Search:
             ),
         )
 
-    def select(self, rows: Int64[Tensor, " m"]) -> "_Search":
+    def select(self, rows: Int64[Tensor, " m"]) -> "LineSearch":
         """Some of the samples."""
-        return _Search(*(getattr(self, f.name)[rows] for f in fields(self)))
+        return LineSearch(*(getattr(self, f.name)[rows] for f in fields(self)))
 
     def finish(self, where: Bool[Tensor, " n"], outcome: Outcome) -> None:
         """Ends the search of some samples, unless it has ended already."""
@@ -118,8 +124,8 @@ def minimize_lbfgs(
     *,
     passes: int,
     steps: int | None = None,
-    history: int = 10,
-    armijo: float = 1e-4,
+    history: int = HISTORY,
+    armijo: float = ARMIJO,
     tolerance: float = 0.0,
     blocks: int = 1,
 ) -> Minimum:
@@ -163,7 +169,7 @@ def minimize_lbfgs(
     initial_loss, gradient = objective(start, everyone)
     scale = block_scale(gradient, blocks)
     minimum = Minimum.at_start(start, initial_loss)
-    search = _Search.begin(everyone, initial_loss, gradient * scale)
+    search = LineSearch.begin(everyone, initial_loss, gradient * scale)
     memory = PairMemory.empty(start, history)
     origin, row_scale = start, scale
     for used in range(1, passes + 1):
@@ -192,12 +198,12 @@ def minimize_lbfgs(
             if not len(search.sample):
                 break
         if used == 1:
-            _choose_direction(
+            choose_direction(
                 search, memory, torch.ones_like(search.sample, dtype=torch.bool)
             )
         trial = search.point + search.step[:, None] * search.direction
         loss, gradient = objective(origin + row_scale * trial, search.sample)
-        _advance(
+        advance(
             search,
             memory,
             trial,
@@ -217,7 +223,9 @@ def block_scale(gradient: Float[Tensor, "n p"], blocks: int) -> Float[Tensor, "n
     """
     if blocks == 1:
         return torch.ones_like(gradient)
-    rms = gradient.unflatten(1, (blocks, -1)).square().mean(dim=2).sqrt()
+    power = gradient.unflatten(1, (blocks, -1)).square().mean(dim=2)
+    # The root of a constant where the power is 0: the root of 0 has no derivative.
+    rms = torch.where(power == 0, 0.0, torch.where(power == 0, 1.0, power).sqrt())
     steepest = rms.amax(dim=1, keepdim=True)
     usable = (steepest > 0) & steepest.isfinite()
     relative = torch.where(usable, rms / steepest, 1.0)
@@ -225,14 +233,14 @@ def block_scale(gradient: Float[Tensor, "n p"], blocks: int) -> Float[Tensor, "n
     return scale.repeat_interleave(gradient.shape[1] // blocks, dim=1)
 
 
-def _choose_direction(
-    search: _Search, memory: PairMemory, where: Bool[Tensor, " n"]
+def choose_direction(
+    search: LineSearch, memory: PairMemory, where: Bool[Tensor, " n"]
 ) -> None:
     """Begins a new line for some samples, at the point where they are."""
     gradient = search.gradient
     power = dot(gradient, gradient)
     aim = FIRST_DECREASE * torch.where(search.loss == 0, 1.0, search.loss.abs())
-    steepest = torch.where(power > 0, aim / power, 0.0)
+    steepest = torch.where(power > 0, aim / torch.where(power > 0, power, 1.0), 0.0)
     memory.forget(where & memory.is_empty, steepest)
     direction = -memory.inverse_hessian_times(gradient)
     slope = dot(direction, gradient)
@@ -247,8 +255,8 @@ def _choose_direction(
     search.trials = torch.where(where, 0, search.trials)
 
 
-def _advance(
-    search: _Search,
+def advance(
+    search: LineSearch,
     memory: PairMemory,
     trial: Float[Tensor, "n p"],
     loss: Float[Tensor, " n"],
@@ -266,7 +274,11 @@ def _advance(
 
     # Minimum of the parabola through both losses and the slope at the point.
     excess = (loss - search.loss - promised).clamp(min=0)
-    share = (-promised / (2 * excess)).nan_to_num(0).clamp(SHRINK_MOST, SHRINK_LEAST)
+    curved = excess > 0
+    share = -promised / (2 * torch.where(curved, excess, 1.0))
+    share = share.nan_to_num(0).clamp(SHRINK_MOST, SHRINK_LEAST)
+    straight = torch.where(promised < 0, SHRINK_LEAST, SHRINK_MOST)
+    share = torch.where(curved, share, straight)
     search.step = search.step * share
 
     memory.store(accepted, trial - search.point, gradient - search.gradient)
@@ -284,4 +296,4 @@ def _advance(
     # Along the gradient there is nothing else to try: the step goes on shrinking.
     given_up = given_up & ~memory.is_empty
     memory.forget(given_up, memory.scale)
-    _choose_direction(search, memory, accepted | given_up)
+    choose_direction(search, memory, accepted | given_up)

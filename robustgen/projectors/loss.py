@@ -230,7 +230,6 @@ def shrink(
     return torch.where(weight > 0, shown / weight.clamp(min=1e-12), 0.0), weight
 
 
-@torch.no_grad()
 def describe(
     images: Images,
     mask: Masks | None,
@@ -239,7 +238,7 @@ def describe(
     terms: ProjectionLoss,
     codes: StylesPlus | None = None,
 ) -> Target:
-    """Computes, once, what depends on the images to reconstruct alone.
+    """Computes, once, what depends on the images to reconstruct alone; no gradients.
 
     Args:
         images: What to reconstruct.
@@ -251,6 +250,19 @@ def describe(
     Raises:
         RequestError: neither an encoder nor codes are given.
     """
+    with torch.no_grad():
+        return target_of(images, mask, encoder=encoder, terms=terms, codes=codes)
+
+
+def target_of(
+    images: Images,
+    mask: Masks | None,
+    *,
+    encoder: Encoder | None,
+    terms: ProjectionLoss,
+    codes: StylesPlus | None = None,
+) -> Target:
+    """`describe`, differentiable with respect to the images."""
     if codes is None:
         codes = _required(encoder)(images, mask)
     small, weight = shrink(images, mask, terms.side)

@@ -105,7 +105,9 @@ class PairMemory:
         self.yy[row, slot] = y_with_y
         self.stamp[row, slot] = torch.where(where, self.count, self.stamp[row, slot])
         self.count = self.count + where
-        self.scale = torch.where(where, sy / yy, self.scale)
+        # Not divided by 0 anywhere, or replaying a pass would have no gradient.
+        ratio = sy / torch.where(where, yy, 1.0)
+        self.scale = torch.where(where, ratio, self.scale)
 
     def inverse_hessian_times(
         self, vector: Float[Tensor, "n p"]

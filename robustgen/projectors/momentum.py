@@ -1,6 +1,7 @@
 """Gradient descent with momentum for many independent problems at once."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -76,11 +77,6 @@ def minimize_momentum(
     Raises:
         RequestError: a bound is out of range.
     """
-    if not 0 < drop <= 1:
-        raise RequestError(f"drop is {drop}: expected more than 0, at most 1.")
-    if not 0 <= drop_at <= 1:
-        raise RequestError(f"drop_at is {drop_at}: expected a share in [0, 1].")
-    dropping = math.ceil(drop_at * passes)
     return descend(
         objective,
         start,
@@ -88,6 +84,20 @@ def minimize_momentum(
         passes=passes,
         steps=steps,
         rate=rate,
-        schedule=lambda step: drop if step >= dropping else 1.0,
+        schedule=dropping_rate(passes, drop, drop_at),
         tolerance=tolerance,
     )
+
+
+def dropping_rate(passes: int, drop: float, drop_at: float) -> Callable[[int], float]:
+    """Factor of the step size at each step, counted from 0; see `minimize_momentum`.
+
+    Raises:
+        RequestError: a bound is out of range.
+    """
+    if not 0 < drop <= 1:
+        raise RequestError(f"drop is {drop}: expected more than 0, at most 1.")
+    if not 0 <= drop_at <= 1:
+        raise RequestError(f"drop_at is {drop_at}: expected a share in [0, 1].")
+    dropping = math.ceil(drop_at * passes)
+    return lambda step: drop if step >= dropping else 1.0

@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from robustgen.errors import RequestError, unknown_name
 from robustgen.projectors.adam import minimize_adam
 from robustgen.projectors.lbfgs import minimize_lbfgs
 from robustgen.projectors.loss import (
+    Lift,
     ProjectionLoss,
     ProjectionObjective,
     describe,
@@ -26,7 +29,7 @@ from robustgen.projectors.method import (
     projecting,
     shared_projection,
 )
-from robustgen.projectors.minimum import check_budget
+from robustgen.projectors.minimum import Minimum, Objective, check_budget
 from robustgen.projectors.spaces import (
     Centers,
     MappedGan,
@@ -110,10 +113,7 @@ class OptimizationProjector:
         del samples
         networks = (self.gan, self.loss.perceptual)
         with projecting(images, mask, networks) as (images, mask):
-            labels = class_labels(self.gan, labels, len(images))
-            center = self._centers(labels, len(images), images.device)
-            start = start_at(center, self.space, self.gan.num_layers)
-            lift = lift_from(self.space, self.gan, labels)
+            start, lift = self.begin(images, labels)
             everyone = torch.arange(len(images), device=images.device)
             target = describe(
                 images,
@@ -130,24 +130,47 @@ class OptimizationProjector:
                 chunk=self.chunk,
                 lift=lift,
             )
-            if self.optimizer == "adam":
-                minimum = minimize_adam(
-                    objective,
-                    start,
-                    passes=self.passes,
-                    steps=self.steps,
-                    rate=self.rate,
-                    tolerance=self.tolerance,
-                )
-            else:
-                minimum = minimize_lbfgs(
-                    objective,
-                    start,
-                    passes=self.passes,
-                    steps=self.steps,
-                    tolerance=self.tolerance,
-                    blocks=self.gan.num_layers if self.space == "w_plus" else 1,
-                )
+            minimum = self.minimize(objective, start, passes=self.passes)
             chunk = self.chunk or suitable_chunk(images)
             w_plus = lift(minimum.points, everyone)
             return shared_projection(self.gan, w_plus, minimum, chunk=chunk)
+
+    @property
+    def blocks(self) -> int:
+        """Style codes of a point, which L-BFGS scales one by one."""
+        return self.gan.num_layers if self.space == "w_plus" else 1
+
+    def begin(
+        self, images: Images, labels: Labels | None
+    ) -> tuple[Float[Tensor, "n p"], Lift]:
+        """Where the search of each image starts, and how points become codes.
+
+        Raises:
+            RequestError: labels are missing for a generator with classes.
+        """
+        labels = class_labels(self.gan, labels, len(images))
+        center = self._centers(labels, len(images), images.device)
+        start = start_at(center, self.space, self.gan.num_layers)
+        return start, lift_from(self.space, self.gan, labels)
+
+    def minimize(
+        self, objective: Objective, start: Float[Tensor, "n p"], *, passes: int
+    ) -> Minimum:
+        """The search alone, from these points, with as many passes."""
+        if self.optimizer == "adam":
+            return minimize_adam(
+                objective,
+                start,
+                passes=passes,
+                steps=self.steps,
+                rate=self.rate,
+                tolerance=self.tolerance,
+            )
+        return minimize_lbfgs(
+            objective,
+            start,
+            passes=passes,
+            steps=self.steps,
+            tolerance=self.tolerance,
+            blocks=self.blocks,
+        )

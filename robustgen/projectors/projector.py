@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
+from jaxtyping import Float
 from torch import Tensor
 
 from robustgen.errors import RequestError, unknown_name
@@ -23,7 +24,7 @@ from robustgen.projectors.method import (
     projecting,
     shared_projection,
 )
-from robustgen.projectors.minimum import Minimum, check_budget
+from robustgen.projectors.minimum import Minimum, Objective, check_budget
 from robustgen.types import Images, Labels, Masks
 
 RATE = 0.05
@@ -125,17 +126,22 @@ class Projector:
                 terms=self.loss,
                 chunk=self.chunk,
             )
-            minimum = self._minimize(objective, target.codes.flatten(1))
+            minimum = self.minimize(
+                objective, target.codes.flatten(1), passes=self.passes
+            )
             w_plus = minimum.points.unflatten(1, target.codes.shape[1:])
             chunk = self.chunk or suitable_chunk(images)
             return shared_projection(self.gan, w_plus, minimum, chunk=chunk)
 
-    def _minimize(self, objective: ProjectionObjective, start: Tensor) -> Minimum:
+    def minimize(
+        self, objective: Objective, start: Float[Tensor, "n p"], *, passes: int
+    ) -> Minimum:
+        """The search alone, from these points, with as many passes."""
         if self.optimizer == "adam":
             return minimize_adam(
                 objective,
                 start,
-                passes=self.passes,
+                passes=passes,
                 steps=self.steps,
                 rate=self.rate,
                 tolerance=self.tolerance,
@@ -143,7 +149,7 @@ class Projector:
         return minimize_lbfgs(
             objective,
             start,
-            passes=self.passes,
+            passes=passes,
             steps=self.steps,
             tolerance=self.tolerance,
             blocks=self.gan.num_layers,
