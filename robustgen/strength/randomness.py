@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Float32, Int, Int64
+from jaxtyping import Float, Float32, Int, Int64
 
 from robustgen.ensembling import decide
 from robustgen.intervals import share, wilson_interval
@@ -72,16 +72,16 @@ def majority(
 
 def _row(table: PredictionTable, path: str) -> Row:
     draws = table.draws[path]
-    right: Bool[np.ndarray, "n r"] = decide(draws) == table.label[:, None]
+    right = (decide(draws) == table.label[:, None]).astype(np.float64)
     fixed = table.fixed.get(path)
     return {
         **{name: getattr(table.key, name) for name in (*CASE_COLUMNS, "target")},
         "path": path,
         "n": len(table.label),
         "draws": draws.shape[1],
-        **_share("mean", right.sum(axis=1) / draws.shape[1]),
+        **_share("mean", np.asarray(right.mean(axis=1))),
         **_share("majority", _hits(majority(draws), table.label)),
-        **_share("worst", right.all(axis=1).astype(np.float64)),
+        **_share("worst", right.min(axis=1)),
         **(
             _share("fixed", _hits(decide(fixed), table.label))
             if fixed is not None
