@@ -28,7 +28,8 @@ class LogitsModule(nn.Module):
 
     torchattacks reads its device from the first parameter, so there is one. It also
     switches the modes of the module it attacks; the function is kept out of its reach,
-    so that what lies behind it stays as it was.
+    so that what lies behind it stays as it was. And it stops with an error where a
+    classifier passes no gradient back: here that gradient is zero.
     """
 
     def __init__(self, logits_fn: LogitsFn, device: torch.device) -> None:
@@ -38,4 +39,11 @@ class LogitsModule(nn.Module):
         self.eval()
 
     def forward(self, images: Images) -> Logits:
-        return self.hidden[0](images)
+        logits = self.hidden[0](images)
+        if (
+            images.requires_grad
+            and torch.is_grad_enabled()
+            and not logits.requires_grad
+        ):
+            logits = logits + 0 * images.flatten(1).sum(dim=1, keepdim=True)
+        return logits

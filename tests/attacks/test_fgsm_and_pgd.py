@@ -36,7 +36,11 @@ PGD: dict[str, Any] = {
 
 
 def preset_attacks() -> list[Attack]:
-    return [build_fgsm(), build_pgd(steps=40, step_size=2 / 255)]
+    return [
+        build_fgsm(),
+        build_pgd(steps=40, step_size=2 / 255),
+        build_pgd(steps=40, step_size=2 / 255, loss="margin"),
+    ]
 
 
 @pytest.mark.parametrize("attack", preset_attacks())
@@ -253,17 +257,51 @@ def test_batch_size_changes_no_number(attack: Attack, batch_size: int):
     )
 
 
-@pytest.mark.parametrize("attack", preset_attacks())
-def test_another_norm_is_refused(attack: Attack):
+def test_fgsm_refuses_another_norm():
     with pytest.raises(RequestError, match=r"searches the linf norm.*Set `norm: linf`"):
         run_attack(
-            attack,
+            build_fgsm(),
             convnet(),
             pictures(1),
             torch.tensor([0]),
             Threat("l2", 1.0),
             rngs(1),
         )
+
+
+@pytest.mark.parametrize("threat", [Threat("none", torch.inf), Threat("l2", torch.inf)])
+def test_pgd_refuses_what_is_no_ball(threat: Threat):
+    with pytest.raises(RequestError, match="Attack 'pgd' searches a ball"):
+        run_attack(
+            build_pgd(**PGD),
+            convnet(),
+            pictures(1),
+            torch.tensor([0]),
+            threat,
+            rngs(1),
+        )
+
+
+@pytest.mark.parametrize("attack", preset_attacks())
+def test_a_classifier_that_passes_no_gradient_back_leaves_images_unbroken(
+    attack: Attack,
+):
+    model = Mapped(convnet(), lambda z: z.detach()).eval()
+    images = pictures(2)
+    labels = predictions(model, images)
+    outcome = run_attack(attack, model, images, labels, LINF, rngs(2))
+    assert not outcome.failed.any()
+    assert outcome.in_threat.all()
+
+
+def test_the_margin_has_a_gradient_where_the_cross_entropy_has_none():
+    # A lead of 2000 logits: float32 rounds the probability of the true class to 1.
+    images, labels = torch.full((2, 1, 4, 4), 0.51), torch.zeros(2, dtype=torch.int64)
+    model = Linear(torch.full((1, 4, 4), 6400.0), bias=-51200.0)
+    for loss, broken in (("ce", False), ("margin", True)):
+        attack = build_pgd(steps=5, step_size=0.01, random_start=False, loss=loss)
+        outcome = run_attack(attack, model, images, labels, LINF, rngs(2))
+        assert outcome.success.tolist() == [broken] * 2
 
 
 def test_steps_too_short_to_cross_the_ball_are_refused():
@@ -288,6 +326,7 @@ def test_steps_too_short_to_cross_the_ball_are_refused():
         ("step_size", PGD | {"step_size": 0.0}),
         ("step_size", PGD | {"step_size": 2.0}),
         ("restarts", PGD | {"restarts": 2, "random_start": False}),
+        ("loss", PGD | {"loss": "hinge"}),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(key: str, settings: dict[str, Any]):
