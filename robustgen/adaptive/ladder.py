@@ -1,12 +1,13 @@
 """The ladder of tiers: what each knows, and the strongest image that it finds."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from types import MappingProxyType
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from robustgen.adaptive.breaking import breaking_candidates, cannot_break
+from robustgen.adaptive.latent import latent_candidates
 from robustgen.adaptive.scoring import mean_margin, score_draws
 from robustgen.adaptive.search import gradient_candidates
 from robustgen.adaptive.selection import (
@@ -14,17 +15,26 @@ from robustgen.adaptive.selection import (
     Problem,
     TierOutcome,
     attacked,
+    bare,
     strongest,
 )
-from robustgen.adaptive.victim import Draw, Forward, Generative, Victim
-from robustgen.attacks.attack import AttackOutcome, check_images, check_labels
+from robustgen.adaptive.spsa import spsa_candidates
+from robustgen.adaptive.transfer import transfer_candidates
+from robustgen.adaptive.victim import Draw, Forward, Generative, Rows, Victim
+from robustgen.attacks.attack import (
+    AttackOutcome,
+    Rngs,
+    check_images,
+    check_labels,
+)
 from robustgen.attacks.square import build_square
 from robustgen.budgets import Budget
 from robustgen.errors import RequestError, unknown_name
 from robustgen.names import ADAPTIVE_TIERS
+from robustgen.projectors.method import Projection
 from robustgen.rngs import rng_for
 from robustgen.threat import Threat
-from robustgen.types import Images, Labels
+from robustgen.types import Images, Labels, LogitsFn
 
 __all__ = [
     "TierOutcome",
@@ -37,8 +47,6 @@ __all__ = [
 
 GRADIENT_TIERS = ("bpda_identity", "bpda_encoder", "unrolled")
 """Tiers that follow gradients of a surrogate of the path."""
-
-Candidates = Callable[[Problem], Sequence[Candidate]]
 
 
 def applies(tier: str, victim: Victim) -> str | None:
@@ -56,6 +64,10 @@ def applies(tier: str, victim: Victim) -> str | None:
     if tier in GRADIENT_TIERS and tier not in victim.surrogates:
         default = f"The path '{victim.path}' offers no gradients for '{tier}'."
         return victim.missing.get(tier, default)
+    if tier == "latent" and victim.generative is None:
+        return f"The path '{victim.path}' has no generative model to search."
+    if tier == "projection_breaking":
+        return cannot_break(victim)
     return None
 
 
@@ -115,10 +127,8 @@ def run_tier(
     problem = Problem(tier, victim, images, labels, threat, budget, seed, starts)
 
     def candidates(problem: Problem) -> list[Candidate]:
-        found = list(_SEARCHES[tier](problem))
-        if starts is not None:
-            found.insert(0, Candidate("given", _given))
-        return found
+        given = [] if starts is None else [Candidate("given", _given)]
+        return [*given, *_searches(problem, surrogates)]
 
     return strongest(problem, candidates)
 
@@ -175,10 +185,10 @@ def fixed(victim: Victim, draw: Draw) -> Victim:
         return lambda images, rows, _: forward(images, rows, draw)
 
     def of_model(generative: Generative) -> Generative:
-        project = generative.project
-        return replace(
-            generative, project=lambda images, rows, _: project(images, rows, draw)
-        )
+        def project(images: Images, rows: Rows, _: Draw) -> Projection:
+            return generative.project(images, rows, draw)
+
+        return replace(generative, project=project)
 
     generative = victim.generative
     return replace(
@@ -191,12 +201,15 @@ def fixed(victim: Victim, draw: Draw) -> Victim:
 
 
 def _given(problem: Problem) -> AttackOutcome:
-    """The images handed over, clipped and measured, without a pass."""
-    starts = problem.images if problem.starts is None else problem.starts
-    victim = problem.victim
-    return attacked(
-        problem, "given", lambda *_: starts.clone(), victim.predict, draws=1
-    )
+    """The images handed over, clipped and measured, without a search."""
+
+    def attack(
+        logits_fn: LogitsFn, images: Images, labels: Labels, _: Threat, rngs: Rngs
+    ) -> Images:
+        del logits_fn, labels, rngs
+        return images if problem.starts is None else problem.starts.clone()
+
+    return attacked(problem, "given", attack, bare(problem.victim.classifier))
 
 
 def _square_candidates(problem: Problem) -> list[Candidate]:
@@ -210,9 +223,18 @@ def _square_candidates(problem: Problem) -> list[Candidate]:
     return [Candidate(name, search)]
 
 
-_SEARCHES: Mapping[str, Candidates] = MappingProxyType(
-    {
-        **dict.fromkeys(GRADIENT_TIERS, gradient_candidates),
-        "square": _square_candidates,
-    }
-)
+def _searches(problem: Problem, surrogates: Sequence[nn.Module]) -> list[Candidate]:
+    """What a tier tries."""
+    match problem.tier:
+        case "transfer":
+            return transfer_candidates(problem, surrogates)
+        case "latent":
+            return latent_candidates(problem)
+        case "projection_breaking":
+            return breaking_candidates(problem)
+        case "square":
+            return _square_candidates(problem)
+        case "spsa":
+            return spsa_candidates(problem)
+        case _:
+            return gradient_candidates(problem)

@@ -185,8 +185,10 @@ def gradient_of(value: Tensor, x: Images) -> Images:
     """The gradient at `x`; zero if `value` does not hang on it."""
     if not value.requires_grad:
         return torch.zeros_like(x)
-    (gradient,) = torch.autograd.grad(value, x, allow_unused=True)
-    return torch.zeros_like(x) if gradient is None else gradient
+    (gradient,) = torch.autograd.grad(
+        value, x, allow_unused=True, materialize_grads=True
+    )
+    return gradient
 
 
 def step_shares(steps: int, share: float) -> list[float]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from robustgen.adaptive.scoring import mean_margin
 from robustgen.adaptive.victim import (
@@ -18,10 +18,11 @@ from robustgen.adaptive.victim import (
 )
 from robustgen.attacks.attack import Attack, AttackOutcome, run_attack
 from robustgen.budgets import Budget
+from robustgen.projectors.method import Projection
 from robustgen.rngs import rng_for
 from robustgen.seeding import derive_seed
 from robustgen.threat import Threat
-from robustgen.types import Images, Labels, Logits, PerSample
+from robustgen.types import Images, Labels, Logits, LogitsFn, PerSample
 
 CLEAR = 0.1
 """Lead, in nats, from which an image of a path that draws nothing counts as broken for
@@ -114,7 +115,13 @@ class Candidate:
 
 
 def attacked(
-    problem: Problem, name: str, attack: Attack, forward: Forward, *, draws: int
+    problem: Problem,
+    name: str,
+    attack: Attack,
+    forward: Forward,
+    *,
+    draws: int = 1,
+    networks: nn.Module | None = None,
 ) -> AttackOutcome:
     """Runs an attack on one function of a path.
 
@@ -124,12 +131,14 @@ def attacked(
         attack: Who searches.
         forward: What is searched; the passes of the outcome are through it.
         draws: Draws that one pass averages.
+        networks: Behind `forward` and not of the path; None for none.
     """
     victim = problem.victim
     path = (problem.tier, victim.path, name)
+    own = victim.networks
     model = ExpectedLogits(
         forward,
-        victim.networks,
+        own if networks is None else nn.ModuleList([own, networks]),
         count=len(problem.images),
         draws=draws,
         start=derive_seed(problem.seed, "attack draws", *path) % 2**40,
@@ -141,12 +150,12 @@ def attacked(
     )
 
 
-def classifier_of(victim: Victim) -> Forward:
-    """The undefended classifier, as a function that an attack can search."""
+def bare(classifier: LogitsFn) -> Forward:
+    """A classifier without a defense, as a path that draws nothing."""
 
     def forward(images: Images, rows: Rows, draw: Draw) -> Logits:
         del rows, draw
-        return victim.classifier(images)
+        return classifier(images).log_softmax(dim=1)
 
     return forward
 
@@ -223,11 +232,10 @@ def restricted(victim: Victim, rows: Rows) -> Victim:
 
 
 def _redirected(generative: Generative, placed: Callable[[Rows], Rows]) -> Generative:
-    project = generative.project
-    return replace(
-        generative,
-        project=lambda images, local, draw: project(images, placed(local), draw),
-    )
+    def project(images: Images, local: Rows, draw: Draw) -> Projection:
+        return generative.project(images, placed(local), draw)
+
+    return replace(generative, project=project)
 
 
 def _open(problem: Problem, lead: PerSample) -> Rows:
@@ -242,8 +250,8 @@ def _open(problem: Problem, lead: PerSample) -> Rows:
 def _untouched(images: Images) -> AttackOutcome:
     """Clean images, before any search."""
     count = len(images)
-    no, zero = torch.zeros(count, dtype=torch.bool, device=images.device), images
-    nothing = zero.flatten(1)[:, 0] * 0
+    no = torch.zeros(count, dtype=torch.bool, device=images.device)
+    nothing = images.new_zeros(count)
     unknown = torch.full((count,), torch.nan)
     return AttackOutcome(
         images=images.detach().clone(),
