@@ -62,6 +62,25 @@ class Defense:
 
 
 @dataclass(frozen=True, eq=False)
+class WholeDefense:
+    """A defense of the user's own: one module that is the whole pipeline.
+
+    Args:
+        classifier: The undefended classifier, images in [0, 1] to logits.
+        module: The defended one, likewise; may have a method `surrogate(tier)`.
+        random: Whether two calls on the same images may differ.
+        draws: Independent draws on which a random defense is scored.
+        seed: Seed of the suite; all draws hang on it.
+    """
+
+    classifier: nn.Module
+    module: nn.Module
+    random: bool
+    draws: int
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
 class PathPredictions:
     """What the paths predict for N images.
 
@@ -112,7 +131,7 @@ def predict_paths(
             ]
         )
     if defense.projects:
-        classes = _classes(defense, images)
+        classes = classes_for(defense, images)
         projection = defense.projector(images, masks, samples=samples, labels=classes)
         if "reconstruction" in defense.paths:
             single["reconstruction"] = probabilities(
@@ -172,7 +191,7 @@ def _jittered(
     return view_probabilities(defense.classifier, varied)
 
 
-def _classes(defense: Defense, images: Images) -> Labels | None:
+def classes_for(defense: Defense, images: Images) -> Labels | None:
     """What a class-conditional generator is conditioned on; None for any other."""
     if not getattr(defense.projector.gan, "num_classes", 0):
         return None
