@@ -143,7 +143,7 @@ class FabSettings(Record):
     """Settings of the fast adaptive boundary attack (arXiv:1907.02044)."""
 
     steps: Count
-    """Steps; one forward and, for each class looked at, one backward pass."""
+    """Steps; two forward and, for each class looked at, one backward pass."""
     targets: Annotated[int, Field(ge=0)] = 0
     """0: each step looks at all classes. Else one search towards each of so many most
     probable wrong classes, which is cheaper where there are many."""

@@ -9,12 +9,12 @@ with a test that shows the fault there:
 * An image that is not broken comes back clean: the strongest near miss comes back.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import TypeAlias
 
 import torch
-import torch.nn.functional as F
 
 from robustgen.attacks.attack import Attack, Rngs
 from robustgen.attacks.best import (
@@ -30,6 +30,7 @@ from robustgen.attacks.best import (
 from robustgen.attacks.checks import require
 from robustgen.attacks.logits import margin
 from robustgen.attacks.passes import logits_of
+from robustgen.attacks.steps import LOSSES, Loss, uphill
 from robustgen.errors import RequestError
 from robustgen.threat import Threat
 from robustgen.types import Images, Labels, Logits, LogitsFn, PerSample
@@ -164,18 +165,16 @@ def search_apgd(
             f"Attack 'apgd': `loss: dlr` needs 3 classes or more; the classifier has "
             f"{classes}. Set `loss: margin`."
         )
-    targeted = targeted_dlr if classes >= 4 else targeted_margin
     order = wrong_classes(clean_logits, best.labels)
     for rank in range(min(targets, classes - 1)) if targets else (None,):
         for _ in range(restarts):
             rows = best.left()
             if len(rows) == 0:
                 return
-            true = best.labels[rows]
-            objective: _Objective = (
-                partial(_UNTARGETED[loss], labels=true)
+            objective = (
+                _untargeted(loss, best.labels[rows])
                 if rank is None
-                else partial(targeted, labels=true, aims=order[rows, rank])
+                else _targeted(classes, best.labels[rows], order[rows, rank])
             )
             _search(
                 logits_fn, best, rows, threat, rngs, objective, steps=steps, draws=draws
@@ -211,7 +210,7 @@ def _search(
     loss_checked = loss_max
 
     for step in range(steps):
-        ahead = threat.clip(x + per_image(length) * _direction(slope, threat), clean)
+        ahead = threat.clip(x + per_image(length) * uphill(slope, threat.norm), clean)
         weight = MOMENTUM if step else 1.0
         moved = x + weight * (ahead - x) + (1 - weight) * (x - x_before)
         x_before, x = x, threat.clip(moved, clean)
@@ -276,18 +275,14 @@ def _random_start(images: Images, threat: Threat, rngs: Rngs) -> Images:
     return threat.clip(images + threat.eps * noise / per_image(size), images)
 
 
-def _direction(slope: Images, threat: Threat) -> Images:
-    """The way up, of length 1 in the norm of the threat; 0 where there is no slope."""
-    if threat.norm == "linf":
-        return slope.sign()
-    # Twice, so that a slope too small to be squared still has a direction.
-    slope = slope / per_image(slope.flatten(1).abs().amax(dim=1).clamp(min=1e-30))
-    return slope / per_image(slope.flatten(1).norm(dim=1).clamp(min=_TINY))
+def _untargeted(loss: str, labels: Labels) -> _Objective:
+    raised = _UNTARGETED[loss]
+    return lambda logits: raised(logits, labels)
 
 
-def cross_entropy(logits: Logits, labels: Labels) -> PerSample:
-    """Minus the log-probability of the true class."""
-    return F.cross_entropy(logits, labels, reduction="none")
+def _targeted(classes: int, labels: Labels, aims: Labels) -> _Objective:
+    raised = targeted_dlr if classes >= 4 else targeted_margin
+    return lambda logits: raised(logits, labels, aims)
 
 
 def dlr(logits: Logits, labels: Labels) -> PerSample:
@@ -323,4 +318,4 @@ def targeted_margin(logits: Logits, labels: Labels, aims: Labels) -> PerSample:
     return (of(aims[:, None]) - of(labels[:, None]))[:, 0]
 
 
-_UNTARGETED = {"ce": cross_entropy, "dlr": dlr, "margin": margin}
+_UNTARGETED: Mapping[str, Loss] = MappingProxyType({**LOSSES, "dlr": dlr})

@@ -7,7 +7,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from robustgen.attacks.logits import margin
-from robustgen.attacks.passes import logits_of
+from robustgen.attacks.passes import logits_of, misclassified
 from robustgen.errors import RequestError
 from robustgen.threat import Threat
 from robustgen.types import Flags, Images, Labels, Logits, LogitsFn, PerSample
@@ -54,7 +54,7 @@ class Best:
         """
         logits, labels = logits.detach(), self.labels[rows]
         reached = margin(logits, labels)
-        wrong = (logits.argmax(dim=1) != labels) & ~reached.isnan()
+        wrong = misclassified(logits, labels)
         better = exceeds(reached, self.margin[rows])
         self.images[rows[better]] = x.detach()[better]
         self.margin[rows[better]] = reached[better]

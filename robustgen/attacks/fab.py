@@ -23,8 +23,7 @@ from robustgen.attacks.best import (
     wrong_classes,
 )
 from robustgen.attacks.checks import require
-from robustgen.attacks.logits import margin
-from robustgen.attacks.passes import logits_of
+from robustgen.attacks.passes import logits_of, misclassified
 from robustgen.errors import RequestError
 from robustgen.threat import Norm, Threat
 from robustgen.types import Flags, Images, Labels, Logits, LogitsFn, PerSample
@@ -204,8 +203,7 @@ def _look(part: LogitsFn, best: Best, rows: Rows, x: Images, threat: Threat) -> 
         logits = part(x)
     inside = threat.contains(x, best.clean[rows], atol=0.0)
     best.look(rows[inside], x[inside], logits[inside])
-    labels = best.labels[rows]
-    return (logits.argmax(dim=1) != labels) & ~margin(logits, labels).isnan()
+    return misclassified(logits, best.labels[rows])
 
 
 def _look_at_clipped(

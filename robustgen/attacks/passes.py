@@ -134,7 +134,7 @@ def logits_of(logits_fn: LogitsFn, rows: Int64[Tensor, " some"]) -> LogitsFn:
     """
     if isinstance(logits_fn, LogitsModule):
         logits_fn = logits_fn.hidden[0]
-    return logits_fn.of(rows) if isinstance(logits_fn, PassCounter) else logits_fn
+    return asked_about(logits_fn, rows)
 
 
 def checked_logits(logits: object, rows: int) -> Tensor:
