@@ -28,7 +28,15 @@ range."""
 def check_precision(pair: Pair) -> list[Finding]:
     """S15 by the widest interval of the run."""
     if not pair.scored:
-        return [pair.finding("S15", S15, "warn", f"{NOT_MEASURED}no test image", "")]
+        return [
+            pair.finding(
+                "S15",
+                S15,
+                "warn",
+                f"{NOT_MEASURED}no test image",
+                "Run the suite again.",
+            )
+        ]
     half, place = max((_half_width(o), -i) for i, o in enumerate(pair.scored))
     widest = pair.scored[-place]
     n = len(widest.value)
