@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from robustgen.adaptive.whole import draws_randomly
 from robustgen.assets import asset_path
 from robustgen.attacks import (
     Attack,
@@ -25,10 +26,11 @@ from robustgen.attacks import (
     build_pgd,
     build_square,
 )
+from robustgen.attacks.isolation import isolated
 from robustgen.classifiers.load import check_classifier, load_classifier
 from robustgen.classifiers.preprocess import Preprocess
 from robustgen.data.dataset import Dataset
-from robustgen.defense import Defense
+from robustgen.defense import Defense, WholeDefense
 from robustgen.domain import ClassifierInput, Domain
 from robustgen.errors import RequestError
 from robustgen.full_assets import full_assets
@@ -95,15 +97,8 @@ def build_models(
             not fit the images, the labels or the domain.
     """
     shape = dataset.image_shape
-    classifier = _classifier(pair, domain, plugins)
+    classifier = build_classifier(pair, domain, dataset, device, plugins)
     gan = _network(pair.generator, load_gan, "generator", plugins)
-    label = asset_label(pair.classifier)
-    classes = check_classifier(classifier, shape, label)
-    if classes != len(dataset.class_names):
-        raise RequestError(
-            f"Classifier '{label}' has {classes} classes, but data set "
-            f"'{dataset.name}' has {len(dataset.class_names)}."
-        )
     made = (gan.img_channels, gan.resolution, gan.resolution)
     if made != tuple(shape):
         raise RequestError(
@@ -119,11 +114,89 @@ def build_models(
     encoder = _encoder(pair, gan, classifier, plugins)
     perceptual = _perceptual(pair, plugins)
     return Models(
-        classifier=classifier.to(device),
+        classifier=classifier,
         gan=gan.to(device),
         encoder=None if encoder is None else encoder.to(device),
         perceptual=None if perceptual is None else perceptual.to(device),
     )
+
+
+def build_classifier(
+    pair: Pair,
+    domain: Domain | None,
+    dataset: Dataset,
+    device: torch.device,
+    plugins: Sequence[str],
+) -> nn.Module:
+    """The undefended classifier of a pair, checked against its data set.
+
+    Args:
+        pair: Names it.
+        domain: Card of the generator's domain; says what of an image it sees.
+        dataset: What it is for.
+        device: Where it goes.
+        plugins: Modules whose factories may run.
+
+    Raises:
+        RequestError: the name is unknown, a file is missing or damaged, or it does not
+            fit the images or the labels.
+    """
+    classifier = _classifier(pair, domain, plugins)
+    _check_classes(classifier, dataset, f"Classifier '{asset_label(pair.classifier)}'")
+    return classifier.to(device)
+
+
+def build_whole_defense(
+    asset: Factory,
+    classifier: nn.Module,
+    dataset: Dataset,
+    device: torch.device,
+    plugins: Sequence[str],
+    *,
+    draws: int,
+    seed: int,
+) -> WholeDefense:
+    """A defense of the user's own, checked against its data set.
+
+    Whether it is random is what it says by an attribute `random`; one that says nothing
+    is asked twice about the same images.
+
+    Args:
+        asset: Names its factory.
+        classifier: The undefended classifier.
+        dataset: What it is for.
+        device: Where it goes.
+        plugins: Modules whose factories may run.
+        draws: Independent draws on which it is scored if it is random.
+        seed: Seed of the suite.
+
+    Raises:
+        RequestError: the factory returns no module, or one that gives no logits of the
+            data set's classes.
+    """
+    module: nn.Module = _network(asset, load_classifier, "defense", plugins).to(device)
+    with isolated(module, device, ()):
+        _check_classes(module, dataset, f"Defense '{asset.label}'")
+    probe = dataset.part("val", 8).pixels()
+    declared = getattr(module, "random", None)
+    random = (
+        declared
+        if isinstance(declared, bool)
+        else draws_randomly(module, torch.from_numpy(probe).to(device), seed=seed)
+    )
+    return WholeDefense(
+        classifier=classifier, module=module, random=random, draws=draws, seed=seed
+    )
+
+
+def _check_classes(network: nn.Module, dataset: Dataset, title: str) -> None:
+    """Refuses a network whose classes are not those of the data set."""
+    classes = check_classifier(network, dataset.image_shape, title)
+    if classes != len(dataset.class_names):
+        raise RequestError(
+            f"{title} has {classes} classes, but data set '{dataset.name}' has "
+            f"{len(dataset.class_names)}."
+        )
 
 
 def _classifier(pair: Pair, domain: Domain | None, plugins: Sequence[str]) -> nn.Module:

@@ -1,6 +1,7 @@
 """The command line: `robustgen run SUITE` and its sisters.
 
-Exit status: 0 done; 1 a gate failed; 2 the request is wrong; 130 interrupted. What
+Exit status: 0 done; 1 a gate failed; 2 the request is wrong; 3 the evaluation cannot be
+trusted; 130 interrupted. What
 needs torch or pandas is imported by the command that needs it, so that help, `list`
 and `--dry-run` answer at once.
 """
@@ -10,7 +11,7 @@ import logging
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -32,6 +33,8 @@ from robustgen.view_settings import FAMILIES
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from robustgen.report_schema import Report
 
 app = typer.Typer(
     name="robustgen",
@@ -149,6 +152,7 @@ def run_command(
         )
     typer.echo(terminal_table(report))
     typer.echo(f"Written to {folder}/: open report.html")
+    _refuse_invalid(report)
 
 
 @app.command("report")
@@ -159,8 +163,46 @@ def report_command(
     from robustgen.rendering import terminal_table
     from robustgen.report import rebuild_report
 
-    typer.echo(terminal_table(rebuild_report(run)))
+    report = rebuild_report(run)
+    typer.echo(terminal_table(report))
     typer.echo(f"Written to {run}/: open report.html")
+    _refuse_invalid(report)
+
+
+@app.command("attacks")
+def attacks_command(
+    run: Annotated[Path, typer.Argument(help="Folder that a run has written.")],
+) -> None:
+    """Ranks the attacks of a run by strength."""
+    from robustgen.strength.rendering import strength_text
+    from robustgen.strength.report import load_strength, write_strength
+
+    strength = load_strength(run)
+    write_strength(strength, run)
+    typer.echo(strength_text(strength))
+    typer.echo(f"Written to {run}/: attacks.md, attacks.csv, attacks.json")
+
+
+@app.command("doctor")
+def doctor_command(
+    canaries: Annotated[
+        bool,
+        typer.Option("--canaries", help="Measure subjects whose truth is known."),
+    ] = False,
+) -> None:
+    """Says what is installed, which assets are present, and which device."""
+    from robustgen.doctor import doctor_text
+
+    typer.echo(doctor_text())
+    if not canaries:
+        return
+    with _interruptible("Nothing is lost."), _progress() as progress:
+        from robustgen.canaries import canaries_text, run_canaries
+
+        results = run_canaries(progress=progress)
+    typer.echo(canaries_text(results))
+    if not all(result.passed for result in results):
+        raise typer.Exit(3)
 
 
 @app.command("train")
@@ -356,6 +398,7 @@ def _factories(cases: Sequence[Case]) -> list[str]:
         assets = (
             pair.dataset,
             pair.classifier,
+            pair.defense,
             pair.generator,
             pair.encoder,
             pair.perceptual,
@@ -364,6 +407,28 @@ def _factories(cases: Sequence[Case]) -> list[str]:
         if case.attack.attack == "factory":
             found.append(case.attack.factory)
     return list(dict.fromkeys(found))
+
+
+def _refuse_invalid(report: "Report") -> None:
+    """Ends with status 3 where a number is no measurement."""
+    invalid = report.accuracy.loc[report.accuracy["verdict"] == "INVALID"]
+    if len(invalid):
+        about = dict.fromkeys(
+            f"{row.attack} on {row.path}" for row in invalid.itertuples(index=False)
+        )
+        typer.echo(
+            f"robustgen: {len(invalid)} rows of accuracy.csv are INVALID "
+            f"({_short(about)}): the checks in report.md say why.",
+            err=True,
+        )
+        raise typer.Exit(3)
+
+
+def _short(names: Iterable[str]) -> str:
+    """At most three names."""
+    listed = list(names)
+    more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
+    return ", ".join(listed[:3]) + more
 
 
 def _refuse_file(folder: Path) -> None:

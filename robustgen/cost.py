@@ -8,9 +8,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from robustgen.library import AttackSpec, CwAttack, FgsmAttack, PgdAttack
+from robustgen.library import (
+    ApgdAttack,
+    AttackSpec,
+    AutoattackAttack,
+    CwAttack,
+    EotPgdAttack,
+    FgsmAttack,
+    MifgsmAttack,
+    PgdAttack,
+    SquareAttack,
+    TierAttack,
+)
 from robustgen.projection_settings import max_passes
-from robustgen.suite import Case
+from robustgen.suite import GENERATED_PATHS, Case
 
 
 @dataclass(frozen=True)
@@ -93,6 +104,12 @@ others, on networks of the released sizes."""
 BATCH_PIXELS = 2**22
 """Pixels, over all images, of a batch; 64 images at most."""
 
+GRADIENT_TIERS = ("bpda_identity", "bpda_encoder", "unrolled")
+"""Tiers that follow gradients of a path, and look at few of its views at a time."""
+
+TRANSFER_CANDIDATES = 4
+"""Images, of each one attacked, that tier `transfer` asks a path about."""
+
 OVERHEAD_SECONDS = 6.0
 """Imports, loading, tables, figures and the report."""
 
@@ -134,25 +151,17 @@ def estimate_cost(cases: Sequence[Case], *, batch_size: int | None = None) -> Co
     seconds = OVERHEAD_SECONDS
     for case in cases:
         unit = unit_cost(case)
-        count = case.splits.val + case.splits.test
-        views = case.views.count
-        paths = case.paths
-        attacked = count * attack_cost(case.attack)
-        projects = "reconstruction" in paths
-        projected = count * max_passes(case.projection) if projects else 0
-        styled = "stylemix_ensemble" in paths or "combined_ensemble" in paths
-        made = count * views if styled else 0
-        scored = count * sum(views if p.endswith("_ensemble") else 1 for p in paths)
-        images += count
-        attack_passes += attacked
-        projection_passes += projected
-        synthesized += made
-        classified += scored
+        work = _case_work(case)
+        images += work.images
+        attack_passes += work.attacked
+        projection_passes += work.projected
+        synthesized += work.made
+        classified += work.scored
         seconds += (
-            attacked * unit.attack_pass
-            + projected * unit.project_pass
-            + made * unit.synthesize
-            + scored * unit.classify
+            work.attacked * unit.attack_pass
+            + work.projected * unit.project_pass
+            + work.made * unit.synthesize
+            + work.scored * unit.classify
         )
     return Cost(
         images=images,
@@ -162,6 +171,57 @@ def estimate_cost(cases: Sequence[Case], *, batch_size: int | None = None) -> Co
         classified=classified,
         seconds=seconds,
         memory_mb=max(_memory_mb(case, batch_size) for case in cases),
+    )
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Counts of one case; see `Cost`."""
+
+    images: int
+    attacked: int
+    projected: int
+    made: int
+    scored: int
+
+
+def _case_work(case: Case) -> _Work:
+    if isinstance(case.attack, TierAttack):
+        return _tier_work(case, case.attack)
+    count = case.splits.val + case.splits.test
+    views = case.views.count
+    paths = case.paths
+    styled = "stylemix_ensemble" in paths or "combined_ensemble" in paths
+    projects = "reconstruction" in paths
+    return _Work(
+        images=count,
+        attacked=count * attack_cost(case.attack),
+        projected=count * max_passes(case.projection) if projects else 0,
+        made=count * views if styled else 0,
+        scored=count * sum(views if p.endswith("_ensemble") else 1 for p in paths),
+    )
+
+
+def _tier_work(case: Case, attack: TierAttack) -> _Work:
+    """At most: images that are broken early cost less."""
+    count, budget = case.splits.test, attack.budget
+    ensemble = attack.target.endswith("_ensemble")
+    asked = attack_cost(attack)
+    generated = attack.target in GENERATED_PATHS
+    draws = budget.score_draws if ensemble else 1
+    seen = budget.views if ensemble and attack.tier in GRADIENT_TIERS else 1
+    if ensemble and attack.tier not in GRADIENT_TIERS:
+        seen = case.views.count
+    # Going back through the projection costs about twice its passes more.
+    factor = 3 if attack.tier == "unrolled" else 1
+    return _Work(
+        images=count,
+        attacked=count * asked * seen,
+        projected=count * asked * max_passes(case.projection) * factor
+        if generated
+        else 0,
+        made=count * (asked * seen + draws * case.views.count) if ensemble else 0,
+        scored=count * draws * (case.views.count if ensemble else 1),
     )
 
 
@@ -188,18 +248,44 @@ def default_batch_size(height: int, width: int) -> int:
     return max(1, min(64, BATCH_PIXELS // (height * width)))
 
 
-def attack_cost(attack: AttackSpec) -> int:
-    """Forward and backward passes that an attack spends on one image.
+def attack_cost(attack: AttackSpec | TierAttack) -> int:
+    """Passes through what it attacks that an attack spends on one image, at most.
 
     An attack of the user's own counts as none: nobody here knows.
     """
+    if isinstance(attack, TierAttack):
+        return _tier_passes(attack)
     if isinstance(attack, FgsmAttack):
         return 1
     if isinstance(attack, PgdAttack):
         return attack.settings.steps * attack.settings.restarts
+    if isinstance(attack, EotPgdAttack):
+        return attack.settings.steps * attack.settings.draws
+    if isinstance(attack, MifgsmAttack):
+        return attack.settings.steps
     if isinstance(attack, CwAttack):
         return attack.settings.steps * len(attack.settings.constants)
+    if isinstance(attack, ApgdAttack):
+        searches = attack.settings.restarts * max(1, attack.settings.targets)
+        return attack.settings.steps * searches * attack.settings.draws
+    if isinstance(attack, SquareAttack):
+        return attack.settings.queries
+    if isinstance(attack, AutoattackAttack):
+        settings = attack.settings
+        return settings.steps * (1 + 2 * settings.targets) + settings.queries
     return 0
+
+
+def _tier_passes(attack: TierAttack) -> int:
+    budget = attack.budget
+    draws = budget.draws if attack.target.endswith("_ensemble") else 1
+    return {
+        "transfer": TRANSFER_CANDIDATES,
+        "latent": budget.latent_steps // 10,
+        "projection_breaking": budget.breaking_steps,
+        "square": budget.queries * draws,
+        "spsa": 2 * budget.spsa_steps * budget.spsa_samples * draws,
+    }.get(attack.tier, budget.steps * budget.restarts * draws)
 
 
 def duration(seconds: float) -> str:

@@ -9,6 +9,7 @@ from torch import nn
 from robustgen.files import sha256_of
 
 _CODE = (
+    "adaptive",
     "attacks",
     "classifiers",
     "data",

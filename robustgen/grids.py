@@ -16,6 +16,10 @@ OBLIVIOUS_NOTE = (
 )
 
 
+MARKS = {"": "", "TRUSTED": "", "SUSPECT": "?", "INVALID": "✗"}
+"""What stands behind an accuracy of each verdict."""
+
+
 def oblivious_note(tiers: Iterable[str]) -> str:
     """The warning that belongs to every number of an oblivious attack."""
     return OBLIVIOUS_NOTE if "oblivious" in set(tiers) else ""
@@ -102,6 +106,7 @@ def accuracy_grid(accuracy: pd.DataFrame, alpha_from: str) -> Grid:
     lines: dict[str, dict[str, str]] = {}
     for row in records(rows):
         cell = _share(row["accuracy"], row["ci_low"], row["ci_high"])
+        cell = f"{cell} {MARKS[row['verdict']]}".rstrip()
         lines.setdefault(_attack(row), {})[row["path"]] = cell
     return Grid(
         title=f"Accuracy on test images (n = {n}{protocol})",
@@ -110,7 +115,85 @@ def accuracy_grid(accuracy: pd.DataFrame, alpha_from: str) -> Grid:
             (attack, *(cells.get(path, "") for path in paths))
             for attack, cells in lines.items()
         ),
-        caption=oblivious_note(rows["tier"]),
+        caption=" ".join(
+            filter(None, (verdict_note(rows["verdict"]), oblivious_note(rows["tier"])))
+        ),
+    )
+
+
+def verdict_note(verdicts: Iterable[str]) -> str:
+    """What the marks behind the numbers mean; empty where no check has run."""
+    found = set(verdicts)
+    if not found - {""}:
+        return ""
+    said = [f"{mark}: {verdict}" for verdict, mark in MARKS.items() if mark]
+    return f"{', '.join(said)}; all others: TRUSTED. The checks say why."
+
+
+def checks_grid(rows: pd.DataFrame) -> Grid:
+    """What the checks found: what failed first, then warnings, then the rest.
+
+    Findings that passed are put in one line for each check.
+    """
+    lines: list[tuple[str, ...]] = []
+    passed: dict[str, list[Record]] = {}
+    found = records(rows)
+    for status in ("fail", "warn"):
+        lines += [
+            (
+                row["check"],
+                status,
+                row["effect"],
+                _about(row),
+                f"{row['title']}. {row['evidence']}",
+                row["advice"],
+            )
+            for row in found
+            if row["status"] == status
+        ]
+    for row in found:
+        if row["status"] == "pass":
+            passed.setdefault(row["check"], []).append(row)
+    for check, group in passed.items():
+        first = group[0]
+        more = f" And {len(group) - 1} more of this check." if len(group) > 1 else ""
+        said = f"{first['title']}. {first['evidence']}{more}"
+        lines.append((check, "pass", "", _about(first), said, ""))
+    return Grid(
+        title="Checks: what they saw, and what to do",
+        columns=("check", "status", "verdict", "about", "evidence", "advice"),
+        rows=tuple(lines),
+        caption="SUSPECT: do not quote the number alone. INVALID: no measurement.",
+    )
+
+
+def _about(row: Record) -> str:
+    """Attack, tier and path that a finding is about."""
+    attack = row["attack"] if row["attack"] != row["tier"] else ""
+    return " / ".join(filter(None, (attack, row["tier"], row["path"]))) or "all"
+
+
+def random_grid(rows: pd.DataFrame) -> Grid:
+    """How random paths fare over the draws that score them."""
+    return Grid(
+        title="Random paths: one draw, a vote, the worst draw, a draw known to the "
+        "attacker",
+        columns=("attack", "path", "draws", "mean", "majority", "worst", "fixed"),
+        rows=tuple(
+            (
+                _attack(row),
+                row["path"],
+                str(row["draws"]),
+                *(
+                    _share(row[name], row[f"{name}_low"], row[f"{name}_high"])
+                    for name in ("mean", "majority", "worst", "fixed")
+                ),
+            )
+            for row in records(rows)
+        ),
+        caption="Mean: share of single draws that are right. Worst: right in every "
+        "draw, what is left if an image may be sent so often. Fixed: the attacker knew "
+        "the draw; it must break if the attack works.",
     )
 
 
@@ -193,10 +276,12 @@ def attacks_grid(turned: pd.DataFrame, costs: pd.DataFrame) -> Grid:
         ),
         rows=tuple(
             (
-                _attack(row),
+                f"{_attack(row)} on {row['target']}" if row["target"] else _attack(row),
                 row["norm"],
                 _eps(row["eps"]),
-                success.get(
+                ""
+                if row["target"]
+                else success.get(
                     tuple(row[name] for name in ("attack", "tier", "norm", "eps")), ""
                 ),
                 _number(row["distance_linf"]),
@@ -251,8 +336,8 @@ def projection_grid(rows: pd.DataFrame) -> Grid:
 
 
 def _attack(row: Record) -> str:
-    known = row["tier"] != "none"
-    return f"{row['attack']} ({row['tier']})" if known else str(row["attack"])
+    attack, tier = str(row["attack"]), row["tier"]
+    return attack if tier in ("none", attack) else f"{attack} ({tier})"
 
 
 def _ends(row: Record) -> tuple[float, float]:

@@ -126,6 +126,7 @@ CURVE_COLUMNS = (
 
 COST_COLUMNS = (
     *CASE_COLUMNS,
+    "target",
     "n",
     *COSTS,
     "max_distance_linf",
@@ -358,7 +359,7 @@ def costs_frame(outcomes: Outcomes) -> pd.DataFrame:
             for name in ("distance_linf", "distance_l2")
             if name in table.cost
         }
-        rows.append({**_case(key), "n": n, **means, **largest})
+        rows.append({**_case(key), "target": key.target, "n": n, **means, **largest})
     return _frame(rows, COST_COLUMNS)
 
 

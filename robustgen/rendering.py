@@ -19,10 +19,12 @@ from robustgen.grids import (
     Subject,
     accuracy_grid,
     attacks_grid,
+    checks_grid,
     differences_grid,
     headline,
     oblivious_note,
     projection_grid,
+    random_grid,
     robustness_grid,
     subjects,
     with_alpha,
@@ -209,6 +211,8 @@ def _grids(report: Report, subject: Subject) -> tuple[Grid, ...]:
     costs = subject.rows(report.costs)
     grids += [
         worst_case_grid(subject.rows(report.worst_case)),
+        checks_grid(subject.rows(report.checks)),
+        random_grid(subject.rows(report.randomness)),
         differences_grid(subject.rows(report.differences)),
         attacks_grid(subject.rows(report.robustness, path="image"), costs),
         robustness_grid(subject.rows(report.robustness)),

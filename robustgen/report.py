@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from robustgen.checks import Finding, checks_frame, run_checks, with_verdicts
 from robustgen.ensembling import EnsembleRule
 from robustgen.errors import RequestError
+from robustgen.evidence import Evidence, load_evidence
 from robustgen.files import whole_file, write_text
 from robustgen.metrics import (
     accuracy_frame,
@@ -24,6 +26,7 @@ from robustgen.metrics import (
 from robustgen.outcomes import read_outcomes
 from robustgen.rendering import report_notes, to_html, to_markdown
 from robustgen.report_schema import Report, json_safe, to_json
+from robustgen.strength.randomness import random_frame
 from robustgen.table import PATHS, PredictionTable, load_table
 
 
@@ -33,6 +36,7 @@ def build_report(
     suite: Mapping[str, Any],
     profile: str,
     manifest: Mapping[str, Any],
+    evidence: Sequence[Evidence] | None = None,
 ) -> Report:
     """Counts everything that a report shows.
 
@@ -45,6 +49,8 @@ def build_report(
         profile: `embedded` or `full`.
         manifest: Provenance, shown as it is. Its `suite` and `profile` are left out:
             the arguments stand for them.
+        evidence: What the probes of each pair measured. None where no probe has run:
+            then no check runs, and verdicts are empty.
 
     Raises:
         RequestError: there are no tables, or they do not fit together.
@@ -65,17 +71,24 @@ def build_report(
     provenance = {
         key: value for key, value in manifest.items() if key not in ("suite", "profile")
     }
+    accuracy = accuracy_frame(outcomes, suite=name, profile=profile)
+    findings: tuple[Finding, ...] = ()
+    if evidence is not None:
+        findings = run_checks(outcomes, evidence, settings)
+        accuracy = with_verdicts(accuracy, findings)
     return Report(
         name=name,
         profile=profile,
         notes=report_notes(
             profile, [table.key.tier for table in tables], manifest.get("limit")
         ),
-        accuracy=accuracy_frame(outcomes, suite=name, profile=profile),
+        accuracy=accuracy,
         differences=differences_frame(outcomes, seed=int(suite.get("seed", 0))),
         robustness=robustness_frame(outcomes),
         worst_case=worst_case_frame(outcomes),
         costs=costs_frame(outcomes),
+        randomness=random_frame(outcomes),
+        checks=checks_frame(findings),
         curves=curves_frame(outcomes),
         predictions=predictions_frame(outcomes),
         suite=json_safe(suite),
@@ -117,11 +130,13 @@ def rebuild_report(run: Path) -> Report:
             f"{run / 'tables'}: no prediction tables. Name the folder of a finished "
             "run, or run the suite again."
         )
+    probes = sorted((run / "probes").glob("*.json"))
     report = build_report(
         [load_table(path) for path in paths],
         suite=manifest["suite"],
         profile=manifest["profile"],
         manifest=manifest,
+        evidence=[load_evidence(path) for path in probes] if probes else None,
     )
     write_report(report, run)
     return report

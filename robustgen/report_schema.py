@@ -65,6 +65,10 @@ class Report(BaseModel):
     """`metrics.worst_case_frame`: right under every attack, per sample."""
     costs: Frame
     """`metrics.costs_frame`: distances, losses and passes per attack."""
+    randomness: Frame
+    """`strength.randomness.random_frame`: random paths over their scoring draws."""
+    checks: Frame
+    """`checks.checks_frame`: S1 to S16, each with its evidence and what to do."""
     curves: Frame
     """`metrics.curves_frame`: accuracy at every alpha."""
     predictions: Annotated[pd.DataFrame, Field(exclude=True)]

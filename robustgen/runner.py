@@ -1,33 +1,51 @@
 """`rg.run`: a suite to tables, pictures and a report."""
 
 import datetime
+import functools
 import itertools
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
+from torch import nn
 
 from robustgen import fingerprints, provenance
-from robustgen.attacks import Attack
 from robustgen.catalog import (
     build_attack,
+    build_classifier,
     build_defense,
     build_models,
+    build_whole_defense,
     direction_files,
 )
 from robustgen.cost import default_batch_size
 from robustgen.data.dataset import Dataset
 from robustgen.datasets import build_dataset
-from robustgen.defense import Defense
+from robustgen.defense import Defense, WholeDefense
 from robustgen.devices import find_device
-from robustgen.evaluate import Subject, evaluate_batch, join_tables
+from robustgen.ensembling import EnsembleRule
+from robustgen.evaluate import (
+    Batch,
+    Subject,
+    TierSubject,
+    evaluate_batch,
+    evaluate_tier_batch,
+    join_tables,
+    missing_tier,
+    train_substitutes,
+)
+from robustgen.evidence import save_evidence
 from robustgen.files import sha256_of, write_text
+from robustgen.library import TierAttack
+from robustgen.outcomes import CLEAN, clean_alpha
 from robustgen.pictures import SHOWN, write_index, write_pictures
+from robustgen.probes import Probe, probe_pair
 from robustgen.progress import Progress, Silent
 from robustgen.report import Report, rebuild_report
 from robustgen.sources import choose_profile
@@ -42,6 +60,7 @@ from robustgen.suite import (
     suite_record,
 )
 from robustgen.table import PredictionTable, save_table
+from robustgen.threat import Threat
 from robustgen.thumbnails import thumbnails
 
 SPLITS = ("val", "test")
@@ -90,50 +109,31 @@ def run(
     cases = resolve_cases(asked, choice.name)
     where = find_device(device)
     folder = Path(out or Path("reports/runs") / f"{asked.name}-{choice.name}")
-    batches, tables = folder / "batches", folder / "tables"
+    tables = folder / "tables"
     if fresh:
-        for old in (batches, tables, folder / "pictures"):
-            shutil.rmtree(old, ignore_errors=True)
+        for old in ("batches", "tables", "pictures", "probes"):
+            shutil.rmtree(folder / old, ignore_errors=True)
 
     started, began = datetime.datetime.now(datetime.UTC), time.monotonic()
     told = progress or Silent()
-    code_sha256 = fingerprints.of_code()
+    work = _Work(
+        folder=folder,
+        device=where,
+        plugins=tuple(plugins),
+        batch_size=batch_size,
+        code_sha256=fingerprints.of_code(),
+        progress=told,
+    )
     assets_sha256: dict[str, str] = {}
     strips: list[dict[str, Any]] = []
     written: set[str] = set()
     # Cases of a pair are adjacent, so one pair at a time is in memory.
     for pair, group in itertools.groupby(cases, key=lambda case: case.pair):
-        of_pair = tuple(group)
-        loaded = _load_pair(of_pair[0], where, plugins)
         assets_sha256 |= provenance.asset_hashes(pair)
-        height, width = loaded.dataset.image_shape[1:]
-        size = batch_size or default_batch_size(height, width)
-        for case in of_pair:
-            subject = _subject(case, loaded, where, plugins)
-            for split, part in loaded.parts.items():
-                name = f"{case.name}-{split}"
-                address = _address(case, split, loaded, subject.attack, code_sha256)
-                store = BatchStore(batches / f"{name}-{address[:16]}")
-                table = _evaluate(
-                    subject,
-                    part,
-                    split,
-                    store,
-                    size,
-                    told,
-                    f"{case.name} {split}",
-                )
-                save_table(table, tables / f"{name}.npz")
-                written.add(f"{name}.npz")
-                if split == "test":
-                    strips += write_pictures(
-                        folder / "pictures",
-                        case.name,
-                        table,
-                        thumbnails(part.rows(slice(SHOWN)).pixels()),
-                        store.pictures(),
-                    )
-    for stale in tables.glob("*.npz"):
+        done = _run_pair(tuple(group), work)
+        strips += done.strips
+        written |= done.files
+    for stale in (*tables.glob("*.npz"), *(folder / "probes").glob("*.json")):
         # Tables of cases that the suite no longer has would enter the report.
         if stale.name not in written:
             stale.unlink()
@@ -145,7 +145,7 @@ def run(
         "seeds": {"suite": asked.seed},
         "versions": provenance.versions(),
         "assets_sha256": assets_sha256,
-        "code_sha256": code_sha256,
+        "code_sha256": work.code_sha256,
         "git_commit": provenance.git_commit(),
         "machine": provenance.machine(where),
         "batch_size": batch_size or "by image size",
@@ -159,48 +159,144 @@ def run(
 
 
 @dataclass(frozen=True, eq=False)
+class _Work:
+    """What all pairs of a run share."""
+
+    folder: Path
+    device: torch.device
+    plugins: tuple[str, ...]
+    batch_size: int | None
+    code_sha256: str
+    progress: Progress
+
+
+@dataclass(frozen=True, eq=False)
+class _Done:
+    """What the cases of a pair left: strips of pictures and names of files."""
+
+    strips: list[dict[str, Any]]
+    files: set[str]
+
+
+@dataclass(frozen=True, eq=False)
 class _LoadedPair:
     """What all cases of a pair share, and the fingerprints of it."""
 
     dataset: Dataset
-    defense: Defense
+    defense: Defense | WholeDefense
     parts: Mapping[str, Dataset]
     parts_sha256: Mapping[str, str]
     networks_sha256: tuple[str, ...]
     directions_sha256: tuple[str, ...]
 
 
+def _run_pair(cases: Sequence[Case], work: _Work) -> _Done:
+    """Evaluates all cases of a pair: listed attacks, then the ladder, then probes.
+
+    The ladder needs the weight of the views that clean validation images choose.
+    """
+    began = time.monotonic()
+    loaded = _load_pair(cases[0], work.device, work.plugins)
+    height, width = loaded.dataset.image_shape[1:]
+    size = work.batch_size or default_batch_size(height, width)
+    strips: list[dict[str, Any]] = []
+    found: dict[str, PredictionTable] = {}
+    alpha: dict[str, float] = {}
+    skipped: list[tuple[str, str, str]] = []
+    for case in cases:
+        if isinstance(case.attack, TierAttack):
+            subject = _tier_subject(case, case.attack, loaded, alpha, work)
+            reason = missing_tier(subject, loaded.parts["test"])
+            if reason is not None:
+                skipped.append((case.attack.target, case.attack.tier, reason))
+                continue
+            evaluate, texts = _tier_evaluation(subject, loaded)
+            splits = ("test",)
+        else:
+            evaluate, texts = _evaluation(case, loaded, work)
+            splits = SPLITS
+        for split in splits:
+            name = f"{case.name}-{split}"
+            address = _address(case, split, loaded, (*texts, work.code_sha256))
+            store = BatchStore(work.folder / "batches" / f"{name}-{address[:16]}")
+            part = loaded.parts[split]
+            stage = f"{case.name} {split}"
+            table = _evaluate(evaluate, part, split, store, size, work.progress, stage)
+            save_table(table, work.folder / "tables" / f"{name}.npz")
+            found[f"{name}.npz"] = table
+            if split == "val" and table.key.attack == CLEAN:
+                alpha = _clean_alphas(case, table)
+            if split == "test":
+                strips += write_pictures(
+                    work.folder / "pictures",
+                    case.name,
+                    table,
+                    thumbnails(part.rows(slice(SHOWN)).pixels()),
+                    store.pictures(),
+                )
+    probe = Probe(
+        defense=loaded.defense,
+        parts=loaded.parts,
+        tables=tuple(found.values()),
+        alpha=alpha,
+        skipped=tuple(skipped),
+        device=work.device,
+    )
+    evidence = probe_pair(cases, probe, run_seconds=time.monotonic() - began)
+    file = f"{'-'.join(cases[0].pair.labels)}.json"
+    save_evidence(evidence, work.folder / "probes" / file)
+    return _Done(strips, {*found, file})
+
+
 def _load_pair(case: Case, device: torch.device, plugins: Sequence[str]) -> _LoadedPair:
-    dataset = build_dataset(case.pair, case.domain, case.splits, plugins)
-    models = build_models(case.pair, case.domain, dataset, device, plugins)
+    pair = case.pair
+    dataset = build_dataset(pair, case.domain, case.splits, plugins)
+    directions: tuple[str, ...] = ()
+    if pair.defense is not None:
+        classifier = build_classifier(pair, case.domain, dataset, device, plugins)
+        defense = build_whole_defense(
+            pair.defense,
+            classifier,
+            dataset,
+            device,
+            plugins,
+            draws=case.ladder.budget.score_draws,
+            seed=case.seed,
+        )
+        networks: tuple[nn.Module | None, ...] = (classifier, defense.module)
+    else:
+        models = build_models(pair, case.domain, dataset, device, plugins)
+        defense = build_defense(case, dataset, models)
+        networks = (models.classifier, models.gan, models.encoder, models.perceptual)
+        directions = tuple(sha256_of(p) for p in direction_files(case))
     parts = {
         split: dataset.part(split, getattr(case.splits, split)) for split in SPLITS
     }
-    networks = [
-        network
-        for network in (
-            models.classifier,
-            models.gan,
-            models.encoder,
-            models.perceptual,
-        )
-        if network is not None
-    ]
     return _LoadedPair(
         dataset=dataset,
-        defense=build_defense(case, dataset, models),
+        defense=defense,
         parts=parts,
         parts_sha256={split: part.fingerprint() for split, part in parts.items()},
-        networks_sha256=tuple(fingerprints.of_module(n) for n in networks),
-        directions_sha256=tuple(sha256_of(p) for p in direction_files(case)),
+        networks_sha256=tuple(
+            fingerprints.of_module(network)
+            for network in networks
+            if network is not None
+        ),
+        directions_sha256=directions,
     )
 
 
-def _subject(
-    case: Case, loaded: _LoadedPair, device: torch.device, plugins: Sequence[str]
-) -> Subject:
-    attack, threat = build_attack(case.attack, plugins)
-    return Subject(
+_Evaluation: TypeAlias = Callable[[Dataset, str], Batch]
+"""Images of a batch and the name of their split, to what came out."""
+
+
+def _evaluation(
+    case: Case, loaded: _LoadedPair, work: _Work
+) -> tuple[_Evaluation, tuple[str, ...]]:
+    """How a listed attack is evaluated, and what else its numbers depend on."""
+    assert not isinstance(case.attack, TierAttack)
+    attack, threat = build_attack(case.attack, work.plugins)
+    subject = Subject(
         attack=attack,
         attack_name=case.attack.name,
         tier=case.attack.tier,
@@ -208,13 +304,54 @@ def _subject(
         defense=loaded.defense,
         classifier_name=asset_label(case.pair.classifier),
         seed=case.seed,
-        device=device,
+        device=work.device,
+    )
+    texts = (fingerprints.of_source(attack),) if case.attack.attack == "factory" else ()
+    return partial(evaluate_batch, subject), texts
+
+
+def _tier_subject(
+    case: Case,
+    attack: TierAttack,
+    loaded: _LoadedPair,
+    alpha: Mapping[str, float],
+    work: _Work,
+) -> TierSubject:
+    return TierSubject(
+        attack=attack,
+        threat=Threat(attack.norm, attack.eps),
+        defense=loaded.defense,
+        classifier_name=asset_label(case.pair.classifier),
+        seed=case.seed,
+        device=work.device,
+        alpha=alpha,
     )
 
 
-def _address(
-    case: Case, split: str, loaded: _LoadedPair, attack: Attack, code_sha256: str
-) -> str:
+def _tier_evaluation(
+    subject: TierSubject, loaded: _LoadedPair
+) -> tuple[_Evaluation, tuple[str, ...]]:
+    """How a tier is evaluated, and what else its numbers depend on."""
+
+    @functools.cache
+    def prepared() -> TierSubject:
+        # Only where a batch is left to compute: substitutes take time to train.
+        substitutes = train_substitutes(subject, loaded.parts["val"])
+        return replace(subject, substitutes=substitutes)
+
+    def evaluate(part: Dataset, split: str) -> Batch:
+        return evaluate_tier_batch(prepared(), part, split)
+
+    return evaluate, (json.dumps(dict(subject.alpha)), loaded.parts_sha256["val"])
+
+
+def _clean_alphas(case: Case, table: PredictionTable) -> dict[str, float]:
+    """The weight of the views that clean validation images choose, by ensemble path."""
+    rule = EnsembleRule(**case.ensemble.model_dump())
+    return {path: clean_alpha(table, path, rule) for path in table.views}
+
+
+def _address(case: Case, split: str, loaded: _LoadedPair, texts: Sequence[str]) -> str:
     """Fingerprint of everything that the predictions of a split depend on."""
     config = {
         "seed": case.seed,
@@ -225,22 +362,20 @@ def _address(
         "views": case.views.model_dump(mode="json"),
         "jitter": case.jitter.model_dump(mode="json"),
         "flip": loaded.dataset.flip,
+        "draws": case.ladder.budget.score_draws,
         "domain": case.domain and case.domain.model_dump(mode="json"),
     }
-    code = [code_sha256]
-    if case.attack.attack == "factory":
-        code.append(fingerprints.of_source(attack))
     return fingerprints.of_texts(
         json.dumps(config, sort_keys=True),
         loaded.parts_sha256[split],
         *loaded.networks_sha256,
         *loaded.directions_sha256,
-        *code,
+        *texts,
     )
 
 
 def _evaluate(
-    subject: Subject,
+    evaluate: _Evaluation,
     part: Dataset,
     split: str,
     store: BatchStore,
@@ -260,7 +395,7 @@ def _evaluate(
         else:
             following = min((start for start in done if start > row), default=count)
             size = min(batch_size, following - row)
-            batch = evaluate_batch(subject, part.rows(slice(row, row + size)), split)
+            batch = evaluate(part.rows(slice(row, row + size)), split)
             shown = SHOWN if pictured and row == 0 else 0
             store.save(row, batch, shown)
             done[row] = batch.table

@@ -651,6 +651,7 @@ class Case:
     views: ViewSettings
     jitter: JitterSettings
     ensemble: EnsembleSettings
+    ladder: LadderSettings
     domain: Domain | None
 
     @property
@@ -711,6 +712,7 @@ def resolve_cases(suite: Suite, profile: str) -> tuple[Case, ...]:
             views=_filled_views(chosen.views, card),
             jitter=_filled_jitter(chosen.jitter, card),
             ensemble=chosen.ensemble,
+            ladder=chosen.ladder,
             domain=card,
         )
         for pair, card in ((pair, pair.card) for pair in chosen.pairs)

@@ -75,7 +75,9 @@ class PredictionTable:
             misclassified image; NaN if there was none), `margin_first`, `margin_best`,
             `margin_last` (lead of the best wrong class at its first, strongest and last
             pass), `initial_loss`, `final_loss`, `projection_passes`, `psnr`
-            (reconstruction to attacked image, dB), `select_margin` (mean lead on the
+            (reconstruction to attacked image, dB), `rounded_correct` (0 or 1: right
+            after rounding the attacked image to 8 bits: the image path, or the path
+            aimed at in its first draw), `select_margin` (mean lead on the
             selection stream, for attacks aimed at a path).
         draws: Probabilities [N, R, K] of R independent draws of a whole path, on the
             scoring stream: the path that an attack was aimed at, and `defense`. R is 1

@@ -40,8 +40,8 @@ ROWS: tuple[tuple[int, str, str], ...] = (
     (1, GROUND, "threat"),
     (1, GROUND, "table"),
     (1, GROUND, "checkpoints"),
-    (1, GROUND, "library"),
     (1, GROUND, "budgets"),
+    (1, GROUND, "library"),
     (1, GROUND, "evidence"),
     (1, GROUND, "full_assets"),
     (1, GROUND, "projection_settings"),
@@ -84,6 +84,7 @@ ROWS: tuple[tuple[int, str, str], ...] = (
     (5, DOING, "provenance"),
     (6, DOING, "training"),
     (6, TOP, "runner"),
+    (6, TOP, "doctor"),
     (6, TOP, "canaries"),
     (7, TOP, "cli"),
 )
