@@ -1,6 +1,7 @@
 """CW finds the nearest broken image, where torchattacks' own stops short of it."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 from robustgen.attacks import AttackOutcome, build_cw, run_attack
 from robustgen.attacks.cw import EDGE
 from robustgen.attacks.logits import margin
+from robustgen.classifiers.load import load_classifier
+from robustgen.data.digits import load_digits
 from robustgen.errors import RequestError
 from robustgen.threat import Threat
 
@@ -115,6 +118,30 @@ def test_every_kind_of_score_is_attacked(count: int, classes: int, change: str):
     outcome = run(model, images, labels)
     assert (predictions(model, outcome.images) != labels).all()
     assert outcome.in_threat.all()
+
+
+@cache
+def digits() -> tuple[nn.Module, Tensor, Tensor]:
+    """The undefended classifier of digits, and 60 digits it was not trained on."""
+    part = load_digits().part("spare", 60)
+    return (
+        load_classifier("digits").eval(),
+        torch.from_numpy(part.pixels()),
+        torch.from_numpy(part.labels),
+    )
+
+
+@pytest.mark.parametrize("change", ["logits", "all negative", "log-softmax"])
+@pytest.mark.parametrize("saturated", [False, True])
+def test_all_digits_that_are_classified_right_are_broken(saturated: bool, change: str):
+    # Of the pixels 38% are at 0 or 1; rounded to black and white, all are.
+    model, images, labels = digits()
+    images = images.round() if saturated else images
+    right = predictions(model, images) == labels
+    assert int(right.sum()) >= 55
+    outcome = run(Mapped(model, CHANGES[change]), images[right], labels[right])
+    assert float(outcome.success.float().mean()) >= 0.99
+    assert float(outcome.distance_l2.mean()) < 2.0
 
 
 @pytest.mark.parametrize("change", ["all negative", "log-softmax"])
