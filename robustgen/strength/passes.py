@@ -39,19 +39,20 @@ def pass_rows(series: Series) -> list[Row]:
     """Share of clean-correct samples that each attack broke within so many passes.
 
     Counted are samples that the attack broke in the end, from the first of its forward
-    passes that saw a misclassified image. Only for attacks that saw the path itself:
-    the passes of others say nothing of it.
+    passes that saw a misclassified image; where none did, because the attack never
+    looked at what it returned, from its last pass. Only for attacks that saw the path
+    itself: the passes of others say nothing of it.
     """
     rows: list[Row] = []
     for one in series.attempts:
         if not one.aimed or "first_success" not in one.cost:
             continue
         n = int(series.clean.sum())
-        first = one.cost["first_success"][series.broken(one)]
-        most = int(one.cost["attack_forwards"].max(initial=0))
+        first, forwards = one.cost["first_success"], one.cost["attack_forwards"]
+        needed = np.where(np.isnan(first), forwards, first)[series.broken(one)]
+        most = int(forwards.max(initial=0))
         for passes in pass_grid(most).tolist():
-            # NaN, for a sample whose passes were all right, compares as False.
-            broken = int((first <= passes).sum())
+            broken = int((needed <= passes).sum())
             low, high = wilson_interval(broken, n)
             rows.append(
                 {

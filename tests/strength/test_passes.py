@@ -32,6 +32,16 @@ def test_success_within_passes_is_a_share_of_clean_correct_images():
     assert all(low < rate for low, rate in zip(lows, rates, strict=True))
 
 
+def test_a_break_that_the_attack_never_looked_at_counts_from_its_last_pass():
+    run = [
+        table("clean", "++"),
+        table("fgsm", "-+", first_success=[math.nan] * 2, attack_forwards=[1, 1]),
+    ]
+    rows = strength_report(run, suite("clean", "fgsm"), seed=0).passes
+    assert rows["passes"].tolist() == [1]
+    assert rows["broken"].tolist() == [1]
+
+
 def test_an_image_whose_break_was_not_kept_is_no_success():
     run = [
         table("clean", "++"),
