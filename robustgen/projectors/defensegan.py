@@ -99,7 +99,7 @@ class DefenseGanProjector:
         numbers = sample_numbers(samples, len(images))
         with projecting(images, mask, (self.gan,)) as (images, mask):
             labels = class_labels(self.gan, labels, len(images))
-            start = self.starts(numbers).to(images.device)
+            start = self.starts(numbers).to(images)
             image = torch.arange(len(images), device=images.device)
             owner = image.repeat_interleave(self.restarts)
             lift = lift_from("z", self.gan, None if labels is None else labels[owner])

@@ -150,7 +150,7 @@ class OptimizationProjector:
         """
         labels = class_labels(self.gan, labels, len(images))
         center = self._centers(labels, len(images), images.device)
-        start = start_at(center, self.space, self.gan.num_layers)
+        start = start_at(center, self.space, self.gan.num_layers).to(images)
         return start, lift_from(self.space, self.gan, labels)
 
     def minimize(

@@ -155,8 +155,8 @@ class _Unrolled(torch.autograd.Function):
         return tape.codes, tape.pictures
 
     @staticmethod
-    @once_differentiable  # pyright: ignore[reportIncompatibleMethodOverride]
-    def backward(
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, *grad_outputs: Tensor | None
     ) -> tuple[Tensor | None, None, None]:
         codes_bar, pictures_bar = grad_outputs
@@ -179,8 +179,7 @@ class _Problem:
             differentiable with respect to the images.
         minimize: The search.
         stepper: The same search, pass by pass; None where there is none.
-        chunk: Images that the networks see at once, forward.
-        chunk_back: The same, backward.
+        chunk: Images that the networks see at once.
         restarts: Runs of each image.
     """
 
@@ -194,7 +193,6 @@ class _Problem:
     minimize: Callable[[Objective, Tensor], Minimum] | None
     stepper: Stepper | None
     chunk: int
-    chunk_back: int
     restarts: int = 1
 
     @property
@@ -327,7 +325,7 @@ def _reverse(
     with evaluating(tape.problem.networks):
         for count in tape.passes.unique().tolist():
             alike = (tape.passes == count).nonzero().squeeze(1)
-            for rows in alike.split(tape.problem.chunk_back):
+            for rows in alike.split(tape.problem.chunk):
                 total[rows] = _reverse_rows(
                     tape,
                     images[rows].detach(),
@@ -482,7 +480,6 @@ def _hybrid(projector: Projector, images: Tensor, passes: int) -> _Problem:
         ),
         stepper=_stepper(projector.optimizer, blocks, projector.rate),
         chunk=projector.chunk or suitable_chunk(images),
-        chunk_back=_chunk_back(projector.chunk, images),
     )
 
 
@@ -497,7 +494,6 @@ def _encoder_only(projector: EncoderProjector, images: Tensor) -> _Problem:
         minimize=None,
         stepper=None,
         chunk=projector.chunk or suitable_chunk(images),
-        chunk_back=_chunk_back(projector.chunk, images),
     )
 
 
@@ -520,7 +516,6 @@ def _optimization(
         ),
         stepper=_stepper(projector.optimizer, projector.blocks, projector.rate),
         chunk=projector.chunk or suitable_chunk(images),
-        chunk_back=_chunk_back(projector.chunk, images),
     )
 
 
@@ -535,7 +530,7 @@ def _defensegan(
     if labels is not None:
         labels = labels.repeat_interleave(projector.restarts)
     lift = lift_from("z", projector.gan, labels)
-    starts = projector.starts(numbers).to(images.device)
+    starts = projector.starts(numbers).to(images)
     schedule = dropping_rate(passes, projector.drop, projector.drop_at)
     return _Problem(
         gan=projector.gan,
@@ -549,7 +544,6 @@ def _defensegan(
         stepper=DescentStepper(Momentum(projector.momentum), projector.rate, schedule),
         chunk=projector.chunk
         or suitable_chunk(images[:1].expand(len(starts), -1, -1, -1)),
-        chunk_back=_chunk_back(projector.chunk, images),
         restarts=projector.restarts,
     )
 
@@ -590,11 +584,3 @@ def _stepper(optimizer: str, blocks: int, rate: float) -> Stepper:
     if optimizer == "adam":
         return DescentStepper(Adam(), rate)
     return LbfgsStepper(blocks)
-
-
-def _chunk_back(chunk: int | None, images: Tensor) -> int:
-    """Images of a backward pass: half as many, as it has twice the activations."""
-    if chunk is not None:
-        return chunk
-    chunk = suitable_chunk(images)
-    return chunk if images.device.type != "cpu" else max(1, chunk // 2)
