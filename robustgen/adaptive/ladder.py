@@ -16,11 +16,12 @@ from robustgen.adaptive.selection import (
     TierOutcome,
     attacked,
     bare,
+    rerouted,
     strongest,
 )
 from robustgen.adaptive.spsa import spsa_candidates
 from robustgen.adaptive.transfer import transfer_candidates
-from robustgen.adaptive.victim import Draw, Forward, Generative, Rows, Victim
+from robustgen.adaptive.victim import Draw, Victim
 from robustgen.attacks.attack import (
     AttackOutcome,
     Rngs,
@@ -31,7 +32,6 @@ from robustgen.attacks.square import build_square
 from robustgen.budgets import Budget
 from robustgen.errors import RequestError, unknown_name
 from robustgen.names import ADAPTIVE_TIERS
-from robustgen.projectors.method import Projection
 from robustgen.rngs import rng_for
 from robustgen.threat import Threat
 from robustgen.types import Images, Labels, LogitsFn
@@ -115,7 +115,9 @@ def run_tier(
     """
     reason = applies(tier, victim)
     if reason is not None:
-        raise RequestError(reason)
+        raise RequestError(
+            f"Tier '{tier}' does not attack path '{victim.path}': {reason}"
+        )
     if threat.norm == "none" or not threat.eps < float("inf"):
         raise RequestError(
             f"Tier '{tier}' searches a ball of the linf or l2 norm; the threat says "
@@ -180,24 +182,7 @@ def fixed(victim: Victim, draw: Draw) -> Victim:
         victim: The path.
         draw: The realization.
     """
-
-    def at_draw(forward: Forward) -> Forward:
-        return lambda images, rows, _: forward(images, rows, draw)
-
-    def of_model(generative: Generative) -> Generative:
-        def project(images: Images, rows: Rows, _: Draw) -> Projection:
-            return generative.project(images, rows, draw)
-
-        return replace(generative, project=project)
-
-    generative = victim.generative
-    return replace(
-        victim,
-        random=False,
-        predict=at_draw(victim.predict),
-        surrogates={name: at_draw(each) for name, each in victim.surrogates.items()},
-        generative=None if generative is None else of_model(generative),
-    )
+    return replace(rerouted(victim, draw=lambda _: draw), random=False)
 
 
 def _given(problem: Problem) -> AttackOutcome:

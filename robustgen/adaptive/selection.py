@@ -14,6 +14,7 @@ from robustgen.adaptive.victim import (
     Forward,
     Generative,
     Rows,
+    SharedForward,
     Victim,
 )
 from robustgen.attacks.attack import Attack, AttackOutcome, run_attack
@@ -212,28 +213,69 @@ def restricted(victim: Victim, rows: Rows) -> Victim:
         victim: A path and its batch.
         rows: Which images to keep, by their place in that batch.
     """
+    samples = tuple(victim.samples[row] for row in rows.tolist())
 
     def placed(local: Rows) -> Rows:
         return rows.to(local.device)[local]
 
-    def limited(forward: Forward) -> Forward:
-        return lambda images, local, draw: forward(images, placed(local), draw)
+    return replace(rerouted(victim, rows=placed), samples=samples)
+
+
+def rerouted(
+    victim: Victim,
+    *,
+    rows: Callable[[Rows], Rows] = lambda rows: rows,
+    draw: Callable[[Draw], Draw] = lambda draw: draw,
+) -> Victim:
+    """The same path, asked about other rows or draws than it is told.
+
+    Args:
+        victim: A path.
+        rows: From the rows told to those asked about.
+        draw: From the draw told to the one asked for.
+    """
+
+    def route(forward: Forward) -> Forward:
+        return _Rerouted(forward, rows, draw)
 
     generative = victim.generative
     if generative is not None:
-        generative = _redirected(generative, placed)
+        generative = _rerouted_model(generative, rows, draw)
     return replace(
         victim,
-        samples=tuple(victim.samples[row] for row in rows.tolist()),
-        predict=limited(victim.predict),
-        surrogates={name: limited(each) for name, each in victim.surrogates.items()},
+        predict=route(victim.predict),
+        surrogates={name: route(each) for name, each in victim.surrogates.items()},
         generative=generative,
     )
 
 
-def _redirected(generative: Generative, placed: Callable[[Rows], Rows]) -> Generative:
-    def project(images: Images, local: Rows, draw: Draw) -> Projection:
-        return generative.project(images, placed(local), draw)
+@dataclass(frozen=True, eq=False)
+class _Rerouted:
+    """A `SharedForward` around any forward; what draws share is still done once."""
+
+    forward: Forward
+    rows: Callable[[Rows], Rows]
+    draw: Callable[[Draw], Draw]
+
+    def __call__(self, images: Images, rows: Rows, draw: Draw) -> Logits:
+        return self.forward(images, self.rows(rows), self.draw(draw))
+
+    def over(
+        self, images: Images, rows: Rows, draws: Sequence[Draw]
+    ) -> Sequence[Logits]:
+        asked, rows = [self.draw(draw) for draw in draws], self.rows(rows)
+        if isinstance(self.forward, SharedForward):
+            return self.forward.over(images, rows, asked)
+        return [self.forward(images, rows, draw) for draw in asked]
+
+
+def _rerouted_model(
+    generative: Generative,
+    rows_of: Callable[[Rows], Rows],
+    draw_of: Callable[[Draw], Draw],
+) -> Generative:
+    def project(images: Images, rows: Rows, draw: Draw) -> Projection:
+        return generative.project(images, rows_of(rows), draw_of(draw))
 
     return replace(generative, project=project)
 

@@ -169,7 +169,7 @@ def _network(channels: int, classes: int, rng: torch.Generator) -> nn.Sequential
     with torch.device("meta"):  # weights drawn by layers would come from a global RNG
         network = nn.Sequential(
             _Shrunk(),
-            nn.Conv2d(channels, 32, 3, padding=1),
+            nn.Conv2d(channels, 32, 3, stride=2, padding=1),
             nn.ReLU(),
             nn.Conv2d(32, 64, 3, stride=2, padding=1),
             nn.ReLU(),

@@ -90,19 +90,19 @@ def coin(count: int):
     return forward, toys.victim(forward, count=count, random=True), labels
 
 
-@pytest.mark.parametrize("tier", ["bpda_identity"])
+@pytest.mark.parametrize("tier", ["bpda_identity", "transfer", "square", "spsa"])
 def test_no_tier_takes_luck_for_a_break(tier):
     # 300 coins of p = 0.9, 20 draws each: the standard error of the mean is 0.0039.
     # A rule that counts an image as broken once any query of the search came out wrong
     # calls nearly all of them broken.
-    forward, victim, labels = coin(300)
+    _, victim, labels = coin(300)
     images = toys.gray(*torch.linspace(0.1, 0.9, 300).tolist())
     budget = toys.budget(steps=4, queries=10)
     found = run_tier(tier, victim, images, labels, LINF, budget, seed=0)
-    del forward
     right = score_draws(victim, found.outcome.images, 20).argmax(dim=2) == 0
     assert abs(right.float().mean().item() - 0.9) < 3 * 0.0039
-    assert (found.outcome.first_success > 0).float().mean() > 0.3
+    if tier != "transfer":  # which does not ask the path
+        assert (found.outcome.first_success > 0).float().mean() > 0.3
 
 
 def test_streams_of_attack_choice_and_score_never_meet():

@@ -1,14 +1,24 @@
 """Paths whose robustness is known, as victims made by hand."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robustgen.adaptive.victim import Draw, Forward, Rows, Victim, draw_ids
+from robustgen.adaptive.victim import (
+    Draw,
+    Forward,
+    Generative,
+    Rows,
+    Victim,
+    draw_ids,
+)
 from robustgen.budgets import BUDGETS, Budget
+from robustgen.projectors.method import Projection, shared_projection
+from robustgen.projectors.minimum import Minimum
 from robustgen.rngs import rng_for
 from robustgen.seeding import derive_seed
 
@@ -75,6 +85,88 @@ def victim(
         predict=predict,
         surrogates=given,
         missing={"unrolled": "The toy projects nothing."},
+    )
+
+
+@final
+class Ramps(nn.Module):
+    """A generator of gray levels and ramps: two numbers, one code of one layer."""
+
+    num_layers, w_dim = 1, 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        ramp = torch.linspace(-1, 1, SIZE).expand(SIZE, SIZE)
+        basis = torch.stack([torch.ones(SIZE, SIZE), ramp]).flatten(1)
+        self.register_buffer("basis", basis)
+        self.basis: Tensor
+
+    def synthesize(self, w_plus: Tensor) -> Tensor:
+        return (w_plus[:, 0] @ self.basis).view(-1, 1, SIZE, SIZE)
+
+
+@final
+class LeastSquares(nn.Module):
+    """The code nearest to an image, exactly: an encoder and a projection in one."""
+
+    def __init__(self, gan: Ramps) -> None:
+        super().__init__()
+        self.gan = gan
+
+    def forward(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
+        del mask
+        basis = self.gan.basis
+        return (images.flatten(1) @ basis.T / basis.square().sum(dim=1))[:, None]
+
+
+@final
+class Project:
+    """The projection of `LeastSquares` as a method."""
+
+    def __init__(self, encoder: LeastSquares) -> None:
+        self.encoder = encoder
+
+    @property
+    def gan(self) -> Ramps:
+        return self.encoder.gan
+
+    def __call__(
+        self,
+        images: Tensor,
+        mask: Tensor | None = None,
+        *,
+        samples: Sequence[int] | None = None,
+        labels: Tensor | None = None,
+    ) -> Projection:
+        del mask, samples, labels
+        codes = self.encoder(images)
+        loss = (self.gan.synthesize(codes) - images).square().mean(dim=(1, 2, 3))
+        one = torch.ones(len(images), dtype=torch.int64)
+        cost = Minimum(codes.flatten(1), loss, loss, one, one, one)
+        return shared_projection(self.gan, codes, cost, chunk=8)
+
+
+def projecting(*, count: int, encoder: bool = True, classifier: nn.Module) -> Victim:
+    """A path that classifies the projection; encoder and projection are the same."""
+    gan = Ramps()
+    project = Project(LeastSquares(gan))
+
+    def reconstruct(images: Tensor, rows: Rows, draw: Draw) -> Tensor:
+        del rows, draw
+        return gan.synthesize(project.encoder(images)).clamp(0, 1)
+
+    forward = behind(classifier, reconstruct)
+    return replace(
+        victim(forward, count=count, classifier=classifier),
+        networks=nn.ModuleList([classifier, project.encoder]),
+        surrogates={"bpda_encoder": forward} if encoder else {},
+        missing={} if encoder else {"bpda_encoder": "It has none."},
+        generative=Generative(
+            gan=gan,
+            encoder=project.encoder if encoder else None,
+            projector=project,
+            project=lambda images, rows, draw: project(images),
+        ),
     )
 
 
