@@ -8,16 +8,20 @@ import pytest
 import yaml
 
 from robustgen import table
+from robustgen.budgets import BUDGETS
 from robustgen.domain import load_domain
 from robustgen.errors import RequestError
-from robustgen.library import suite_names
+from robustgen.library import TierAttack, suite_names
+from robustgen.names import ADAPTIVE_TIERS
 from robustgen.projection_settings import HybridSettings
 from robustgen.suite import (
+    GENERATED_PATHS,
     JitterSettings,
     PathName,
     Suite,
     WeightFile,
     asset_label,
+    ladder_threat,
     load_suite,
     narrow,
     resolve_cases,
@@ -233,6 +237,71 @@ def test_the_record_is_strict_json(tmp_path: Path):
     assert record["ensemble"] == {"size": 31, "resamples": 20, "alphas": 21}
 
 
+def test_tiers_make_one_case_for_each_defended_path(tmp_path: Path):
+    suite = loaded(tmp_path, suite_of(tiers=["oblivious", "square", "unrolled"]))
+    cases = resolve_cases(suite, "embedded")
+    names = [case.name for case in cases]
+    rungs = [
+        f"digits-digits-{tier}-{path}"
+        for tier in ("unrolled", "square")
+        for path in GENERATED_PATHS
+    ]
+    listed = [f"digits-digits-{name}" for name in ("clean", "fgsm", "pgd")]
+    assert names == [*listed, *rungs]
+
+
+def test_the_ladder_takes_the_threat_of_pgd(tmp_path: Path):
+    tiers = ["oblivious", "square"]
+    fgsm = {**FGSM, "eps": "3/255"}
+    suite = loaded(tmp_path, suite_of(attacks=[CLEAN, fgsm, PGD], tiers=tiers))
+    assert ladder_threat(suite.profile("embedded")) == ("linf", 8 / 255)
+    first = loaded(tmp_path, suite_of(attacks=[CLEAN, fgsm], tiers=tiers))
+    assert ladder_threat(first.profile("embedded")) == ("linf", 3 / 255)
+    own = {"norm": "l2", "eps": 0.5}
+    said = loaded(tmp_path, suite_of(tiers=tiers, ladder=own))
+    assert ladder_threat(said.profile("embedded")) == ("l2", 0.5)
+
+
+def test_without_the_tier_oblivious_only_the_clean_images_are_listed(tmp_path: Path):
+    suite = loaded(tmp_path, suite_of(tiers=["bpda_encoder"]))
+    found = [case.attack.name for case in resolve_cases(suite, "embedded")]
+    assert found == ["clean", *["bpda_encoder"] * 3]
+
+
+def test_a_budget_may_change_a_number_of_a_preset(tmp_path: Path):
+    ladder = {"budget": {"preset": "paper", "steps": 7}}
+    suite = loaded(tmp_path, suite_of(tiers=["spsa"], ladder=ladder))
+    budget = suite.profile("embedded").ladder.budget
+    assert budget == BUDGETS["paper"].model_copy(update={"steps": 7})
+
+
+def test_a_list_of_radii_is_a_sweep(tmp_path: Path):
+    sweep = {"preset": "pgd", "eps": ["4/255", "8/255"]}
+    suite = loaded(tmp_path, suite_of(attacks=[CLEAN, sweep, FGSM]))
+    attacks = suite.profile("embedded").attacks
+    assert [one.name for one in attacks] == ["clean", "pgd_4_255", "pgd_8_255", "fgsm"]
+    assert [one.sweep for one in attacks] == [None, "pgd", "pgd", None]
+    assert [one.eps for one in attacks] == pytest.approx([0, 4 / 255, 8 / 255, 8 / 255])
+
+
+def test_a_fault_of_a_sweep_names_its_line(tmp_path: Path):
+    sweep = {"preset": "pgd", "eps": ["4/255", "64/255"]}
+    (only,) = faults(tmp_path, suite_of(attacks=[CLEAN, sweep]))
+    assert "attacks.1.settings: 40 steps of 0.007843 travel" in only
+
+
+WHOLE = {"dataset": "digits", "classifier": "digits", "defense": {"factory": "m:n"}}
+
+
+def test_a_whole_defense_has_two_paths_and_its_own_tiers(tmp_path: Path):
+    tiers = ["oblivious", "bpda_identity"]
+    data = suite_of(profiles={"embedded": {"pairs": [WHOLE]}}, tiers=tiers)
+    cases = resolve_cases(loaded(tmp_path, data), "embedded")
+    assert {case.paths for case in cases} == {("image", "defense")}
+    (rung,) = [case for case in cases if isinstance(case.attack, TierAttack)]
+    assert rung.name == "digits-digits-bpda_identity-defense"
+
+
 def test_an_unknown_profile_is_refused(tmp_path: Path):
     suite = loaded(tmp_path, suite_of())
     with pytest.raises(RequestError, match=r"no profile 'full'\. Known: embedded"):
@@ -250,8 +319,48 @@ SHIPPED = {
     "digits": (4, 1, 200, 300),
 }
 
+LADDERS = {
+    # pairs, validation and test images, tiers, defended paths under them
+    "celebahq_smiling": (1, 100, 200, ("bpda_encoder",), ("reconstruction",)),
+    "digits": (1, 200, 300, ("bpda_encoder",), ("reconstruction",)),
+    "ladder_faces": (1, 100, 100, ADAPTIVE_TIERS, GENERATED_PATHS),
+    "ladder_digits": (1, 100, 100, ADAPTIVE_TIERS, GENERATED_PATHS),
+}
 
-@pytest.mark.parametrize("name", suite_names())
+
+def test_every_shipped_suite_is_looked_at():
+    assert set(suite_names()) == {*SHIPPED, *LADDERS, "attack_strength"}
+
+
+@pytest.mark.parametrize("name", LADDERS)
+def test_shipped_ladders(name: str):
+    pairs, val, test, tiers, paths = LADDERS[name]
+    cases = resolve_cases(load_suite(name), "embedded")
+    rungs = [case for case in cases if isinstance(case.attack, TierAttack)]
+    assert len(rungs) == pairs * len(tiers) * len(paths)
+    assert {(case.splits.val, case.splits.test) for case in rungs} == {(val, test)}
+    eps = {"faces": 8 / 255, "digits": 32 / 255}[cases[0].pair.labels[0]]
+    found: list[tuple[str, str]] = []
+    for case in rungs:
+        assert isinstance(case.attack, TierAttack)
+        assert (case.attack.norm, case.attack.eps) == ("linf", pytest.approx(eps))
+        assert case.attack.name == case.attack.tier
+        found.append((case.attack.tier, case.attack.target))
+    assert found == [(tier, path) for tier in tiers for path in paths]
+
+
+def test_the_strength_suite_sweeps_every_radius():
+    cases = resolve_cases(load_suite("attack_strength"), "embedded")
+    sweeps: dict[str, list[float]] = {}
+    for case in cases:
+        if case.attack.sweep is not None:
+            sweeps.setdefault(case.attack.sweep, []).append(case.attack.eps * 255)
+    assert len(sweeps) == 7
+    for radii in sweeps.values():
+        assert radii == pytest.approx([4, 8, 16, 32, 64])
+
+
+@pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_suites(name: str):
     suite = load_suite(name)
     assert suite.name == name
@@ -261,7 +370,11 @@ def test_shipped_suites(name: str):
         if getattr(suite.profiles, profile) is None:
             assert (name, profile) == ("digits", "full")
             continue
-        cases = resolve_cases(suite, profile)
+        cases = [
+            case
+            for case in resolve_cases(suite, profile)
+            if not isinstance(case.attack, TierAttack)
+        ]
         assert len(cases) == attacks * pairs
         assert {len(case.paths) for case in cases} == {5}
         assert all(case.domain is not None for case in cases)
@@ -368,6 +481,34 @@ def test_files_as_data_and_weights(tmp_path: Path):
 
 
 WRONG = [
+    (suite_of(tiers=["bpda_identty"]), "Did you mean 'bpda_identity'?"),
+    (suite_of(ladder={"budget": "standart"}), "Did you mean 'standard'?"),
+    (suite_of(ladder={"norm": "linf"}), "norm and eps belong together"),
+    (
+        suite_of(ladder={"norm": "linf", "eps": 8}),
+        "8 exceeds the pixel range; did you mean 8/255?",
+    ),
+    (suite_of(ladder={"paths": ["defense"]}), "path 'defense' is not among `paths`"),
+    (
+        suite_of(attacks=[CLEAN], tiers=["square"]),
+        "no attack of the suite has a radius",
+    ),
+    (suite_of(attacks=[PGD], tiers=["square"]), "list `clean` among the attacks"),
+    (suite_of(paths=["image", "defense"]), "no pair has the key `defense`"),
+    (
+        suite_of(attacks=[CLEAN, {"preset": "pgd", "eps": ["8/255", "8/255"]}]),
+        "eps: should list one radius or more, each once",
+    ),
+    (
+        suite_of(attacks=[CLEAN, {**PGD, "tier": "bpda_encoder"}]),
+        "list it under `tiers:` of the suite instead",
+    ),
+    (
+        suite_of(
+            profiles={"embedded": {"pairs": [{**PAIR, "defense": {"factory": "m:n"}}]}}
+        ),
+        "`defense:` is the whole defense; leave out `generator:`",
+    ),
     (suite_of(version=2), "version: should be 1, not 2."),
     (suite_of(version=None), "version: required, but missing."),
     (suite_of(name="a b"), "name: should be letters, digits"),
@@ -433,7 +574,10 @@ WRONG = [
     (suite_of(attacks=[{**FGSM, "eps": "inf"}]), "needs a finite radius"),
     (suite_of(attacks=[{**FGSM, "norm": "l2"}]), "norm: 'l2' does not fit this attack"),
     (suite_of(attacks=[{**FGSM, "norm": "l1"}]), "norm: unknown value 'l1'."),
-    (suite_of(attacks=[{**FGSM, "tier": "adaptive"}]), "tier: should be oblivious or none"),
+    (
+        suite_of(attacks=[{**FGSM, "tier": "adaptive"}]),
+        "tier: should be oblivious or none",
+    ),
     (suite_of(attacks=[{**CLEAN, "eps": 0.1}]), "eps: 0.1 needs a norm"),
     (
         suite_of(attacks=[{**PGD, "settings": {"steps": 2, "step_size": 0.001}}]),
