@@ -1,7 +1,9 @@
 """S1, S3, S4 and S6: are the attacks as strong as they should be?"""
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import NamedTuple
 
 from robustgen.checks.compare import (
     exceeds,
@@ -14,6 +16,7 @@ from robustgen.checks.pair import (
     IMAGE,
     NOT_MEASURED,
     Pair,
+    Threat,
     accuracy,
     name,
     threat_of,
@@ -28,7 +31,9 @@ S4 = "Twice the work changes nothing"
 S6 = "The attack is stronger than noise"
 
 CONVERGED = 0.01
-"""Accuracy that twice the work may cost: one point, as in the published checklists."""
+"""Share of all images that twice the work may break: one point, as in the published
+checklists. A longer search keeps what the shorter one broke, so that each further image
+counts against it; whether they are more than a point is an exact binomial test."""
 
 ODD_SHARE = 0.02
 """Share of images that a weaker attack alone may break before it is worth a look."""
@@ -57,22 +62,17 @@ _BREAKS_EFFECT: Mapping[Status, Effect] = MappingProxyType(
 )
 
 
-def _breaks(pair: Pair, attack: str) -> Finding:
-    group = pair.sweeps.get(attack, attack)
-    related = {attack, *(n for n, g in pair.sweeps.items() if g == group)}
-    rows = [one for one in pair.on(IMAGE) if one.key.attack in related]
-    points = [
-        (threat_text(threat_of(o)), accuracy(o), len(o.value), o.key.attack == attack)
-        for o in rows
-    ]
-    measured = pair.evidence.sweeps if pair.evidence else ()
-    points += [
-        (f"{one.factor:g} times its radius", one.accuracy, one.n, False)
-        for one in measured
-        if one.path == IMAGE and one.attack in related and one.tier == "oblivious"
-    ]
-    limit = pair.broken
+class _Point(NamedTuple):
+    """Accuracy of the bare classifier under one attack at one radius."""
 
+    left: float
+    n: int
+    radius: str
+    widest: bool
+    """Whether the radius allows so much that a working attack must succeed."""
+
+
+def _breaks(pair: Pair, attack: str) -> Finding:
     def found(status: Status, evidence: str, advice: str = "") -> Finding:
         return pair.finding(
             "S1",
@@ -85,33 +85,106 @@ def _breaks(pair: Pair, attack: str) -> Finding:
             tier="oblivious",
         )
 
+    points = _points(pair, attack)
     if not points:
         return found(
             "warn",
             f"{NOT_MEASURED}{attack} was not scored on the bare classifier",
             "List `image` among the paths.",
         )
-    where, lowest, n, own = min(points, key=lambda point: point[1])
-    said = f"{attack} leaves {lowest:.2f} of {n} images at {where}; limit {limit:.2f}"
-    if lowest <= limit:
-        return found("pass", said)
-    if not share_exceeds(lowest, limit, n):
-        return found("pass", f"{said}, which is within chance")
-    only_own = own and len(points) == 1
-    unbounded = only_own and points[0][0].endswith(" inf")
-    if only_own and not unbounded:
-        return found(
-            "warn",
-            f"{NOT_MEASURED}{said}, and no larger radius was tried",
-            "Run the probes, or list the attack with larger radii: "
-            "`eps: [8/255, 32/255, 1.0]`.",
-        )
-    return found(
-        "fail",
-        said,
-        "The attack does not work on this classifier: look at its gradients (S7), "
-        "raise its steps, or take `apgd` with the margin loss.",
+    lowest = min(points)
+    limit = pair.broken
+    said = (
+        f"{attack} leaves {lowest.left:.2f} of {lowest.n} images at {lowest.radius}; "
+        f"limit {limit:.2f}"
     )
+    if lowest.left <= limit:
+        return found("pass", said)
+    if not share_exceeds(lowest.left, limit, lowest.n):
+        return found("pass", f"{said}, which is within chance")
+    if any(point.widest for point in points):
+        return found(
+            "fail",
+            said,
+            "The attack does not work on this classifier: look at its gradients (S7), "
+            "raise its steps, or take `apgd` with the margin loss.",
+        )
+    equal = _no_weaker_than(pair, attack)
+    if equal:
+        return found("pass", f"{said}; no weaker than {equal}")
+    return found(
+        "warn",
+        f"{NOT_MEASURED}{said}, and no radius without bound was tried",
+        "Run the probes, or list the attack with larger radii: "
+        "`eps: [8/255, 32/255, 1.0]`.",
+    )
+
+
+def _points(pair: Pair, attack: str) -> list[_Point]:
+    """What was measured of an attack: in its rows, in those of the suite's sweep, and
+    in the probes, which look at one attack of each kind.
+    """
+    group = pair.sweeps.get(attack, attack)
+    rows = {
+        one.key.attack: one
+        for one in pair.on(IMAGE)
+        if one.key.tier == "oblivious"
+        and pair.sweeps.get(one.key.attack, one.key.attack) == group
+    }
+    points = [
+        _Point(
+            accuracy(one),
+            len(one.value),
+            threat_text(threat_of(one)),
+            _is_widest(threat_of(one)),
+        )
+        for one in rows.values()
+    ]
+    measured = [
+        one
+        for one in (pair.evidence.sweeps if pair.evidence else ())
+        if one.path == IMAGE and one.tier == "oblivious"
+    ]
+    kind = pair.kinds.get(attack, attack)
+    same = [one for one in measured if one.attack in rows or one.attack == attack] or [
+        one for one in measured if pair.kinds.get(one.attack, one.attack) == kind
+    ]
+    return points + [
+        _Point(
+            one.accuracy,
+            one.n,
+            f"{one.factor:g} times the radius"
+            + (f" of {one.attack}" if one.attack != attack else ""),
+            math.isinf(one.factor),
+        )
+        for one in same
+    ]
+
+
+def _is_widest(threat: Threat) -> bool:
+    """Whether a radius has no bound, or lets all images meet at medium gray."""
+    norm, eps = threat
+    return math.isinf(eps) or (norm == "linf" and eps >= 0.5)
+
+
+def _no_weaker_than(pair: Pair, attack: str) -> str:
+    """An attack of the same threat that works, and how far; empty for none.
+
+    Attacks that the probes do not run at larger radii are as good as one that they do
+    if they leave no more of the classifier.
+    """
+    rows = {o.key.attack: o for o in pair.on(IMAGE) if o.key.tier == "oblivious"}
+    if attack not in rows:
+        return ""
+    for listed, other in rows.items():
+        if listed == attack or threat_of(other) != threat_of(rows[attack]):
+            continue
+        points = _points(pair, listed)
+        lowest = min(points)
+        works = not share_exceeds(lowest.left, pair.broken, lowest.n)
+        if works and not exceeds(rows[attack].value, other.value):
+            return f"{listed}, which leaves {lowest.left:.2f} at {lowest.radius}"
+    return ""
 
 
 def check_pgd_beats_fgsm(pair: Pair) -> list[Finding]:
@@ -173,8 +246,23 @@ def _converged(pair: Pair, one: ConvergenceEvidence) -> Finding:
     said = (
         f"{one.what}: {one.accuracy:.2f} -> {one.longer_accuracy:.2f} on {one.n} images"
     )
-    lower = one.accuracy - one.longer_accuracy >= CONVERGED
-    fail = lower and same_images_exceed(one.accuracy, one.longer_accuracy, one.n)
+    fell = one.accuracy - one.longer_accuracy
+    row = next(
+        (
+            row
+            for row in pair.on(one.path)
+            if (row.key.attack, row.key.tier) == (one.attack, one.tier)
+        ),
+        None,
+    )
+    limit = CONVERGED
+    if row is not None and one.accuracy == 1:
+        # Of survivors alone, a larger share makes up one point of all images.
+        limit = min(1.0, CONVERGED / max(accuracy(row), CONVERGED))
+    fail = share_exceeds(fell, limit, one.n)
+    if row is not None and len(row.correct) > 1:
+        # Other draws turn some images by themselves.
+        fail = fail and same_images_exceed(one.accuracy, one.longer_accuracy, one.n)
     return pair.finding(
         "S4",
         S4,

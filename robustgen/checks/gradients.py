@@ -102,6 +102,9 @@ def _verdict(
     undone = _undone(pair, path, tier)
     if undone:
         evidence = f"{evidence}; yet {undone}"
+    if undone and path == IMAGE and not measured:
+        # What breaks the bare classifier by its gradient has one.
+        return pair.finding("S7", S7, "pass", evidence, tier=tier, path=path)
     return pair.finding(
         "S7",
         S7,

@@ -83,18 +83,15 @@ def _path(pair: Pair, one: OutputEvidence) -> list[Finding]:
                 path=one.path,
             )
         )
-    if (
-        one.classes >= 2
-        and one.top_class_share >= CONSTANT_SHARE
-        and one.top_label_share < ONE_LABEL
-    ):
+    top, label, n = _shares(pair, one)
+    if one.classes >= 2 and top >= CONSTANT_SHARE and label < ONE_LABEL:
         found.append(
             pair.finding(
                 "S10",
                 S10,
                 "fail",
-                f"{one.top_class_share:.0%} of the images get one prediction, the most "
-                f"frequent label has {one.top_label_share:.0%}",
+                f"{top:.0%} of {n} images get one prediction, the most frequent label "
+                f"has {label:.0%}",
                 "A constant cannot be attacked and classifies nothing: its accuracy is "
                 "the share of one class. Check what the path returns.",
                 "INVALID",
@@ -115,10 +112,25 @@ def _path(pair: Pair, one: OutputEvidence) -> list[Finding]:
             S10,
             "pass",
             f"{one.kind} of {one.classes} classes, finite, most frequent prediction "
-            f"{one.top_class_share:.0%}, saturated {one.saturated_share:.0%}{negative}",
+            f"{top:.0%}, saturated {one.saturated_share:.0%}{negative}",
             path=one.path,
         )
     ]
+
+
+def _shares(pair: Pair, one: OutputEvidence) -> tuple[float, float, str]:
+    """Shares of the most frequent prediction and label: of the run's clean images, or
+    else of the few that the probes looked at.
+    """
+    row = pair.clean(one.path)
+    if row is None:
+        return one.top_class_share, one.top_label_share, "the probed"
+    n = len(row.predicted)
+    top, label = (
+        int(np.bincount(classes).max()) / n
+        for classes in (row.predicted, row.table.label)
+    )
+    return top, label, f"{n} clean"
 
 
 def _probabilities(pair: Pair, one: OutputEvidence) -> list[Finding]:

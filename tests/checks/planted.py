@@ -100,7 +100,7 @@ def outcome(
         alpha_from=alpha_from,
         alpha=0.5 if alpha_from else float("nan"),
         correct=correct,
-        predicted=np.zeros(n, np.int64),
+        predicted=np.where(values >= 0.5, table.label, (table.label + 1) % classes),
         probability=np.zeros(n),
     )
 

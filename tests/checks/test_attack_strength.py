@@ -1,6 +1,7 @@
 import pytest
 from planted import EPS, SUITE, evidence, outcome, pair, said, sweep, told
 
+from robustgen.checks import Finding
 from robustgen.checks.attack_strength import (
     check_breaks_undefended,
     check_converged,
@@ -42,7 +43,7 @@ def test_s1_an_attack_that_fails_at_the_largest_radius_is_no_attack():
     assert (found.status, found.effect) == ("fail", "INVALID")
     # All paths under the attack, not the ladder's rows.
     assert (found.attack, found.tier, found.path) == ("pgd", "oblivious", "")
-    assert "0.80 of 20 images at inf times its radius" in found.evidence
+    assert "0.80 of 20 images at inf times the radius; limit" in found.evidence
 
 
 def test_s1_a_minimum_norm_attack_has_no_larger_radius():
@@ -60,6 +61,24 @@ def test_s1_without_a_larger_radius_is_not_measured():
     assert told(check_breaks_undefended(blind)) == [("warn", "SUSPECT")]
 
 
+@pytest.mark.parametrize(
+    ("eps", "expected"),
+    [(16 / 255, ("warn", "SUSPECT")), (0.5, ("fail", "INVALID"))],
+)
+def test_s1_judges_by_a_radius_at_which_all_images_meet(
+    eps: float, expected: tuple[str, str]
+):
+    specs = [
+        {"name": f"pgd_{size}", "attack": "pgd", "sweep": "pgd"} for size in ("s", "l")
+    ]
+    one = pair(
+        outcome("pgd_s", "image", 0.7, tier="oblivious"),
+        outcome("pgd_l", "image", 0.6, tier="oblivious", eps=eps),
+        suite={"attacks": specs},
+    )
+    assert told(check_breaks_undefended(one)) == [expected] * 2
+
+
 def test_s1_allows_what_few_images_give_by_chance():
     measured = evidence(sweeps=(sweep(3 / 20, float("inf")),))
     one = pair(outcome("pgd", "image", 0.9), measured=measured)
@@ -74,6 +93,31 @@ def test_s1_counts_two_classes_as_broken_at_chance():
 def test_s1_does_not_ask_it_of_one_step_or_of_a_random_search():
     one = pair(outcome("fgsm", "image", 0.9), outcome("square", "image", 0.9))
     assert told(check_breaks_undefended(one)) == [("pass", "")]
+
+
+def test_s1_probes_speak_for_all_attacks_of_a_kind():
+    specs = [{"name": name, "attack": "pgd"} for name in ("pgd", "pgd_margin")]
+    one = pair(
+        outcome("pgd", "image", 0.6),
+        outcome("pgd_margin", "image", 0.6, tier="oblivious"),
+        measured=evidence(sweeps=(sweep(0.0, float("inf")),)),
+        suite={"attacks": specs},
+    )
+    found = check_breaks_undefended(one)
+    assert told(found) == [("pass", ""), ("pass", "")]
+    assert "at inf times the radius of pgd" in found[1].evidence
+
+
+@pytest.mark.parametrize(("left", "status"), [(0.6, "pass"), (0.9, "warn")])
+def test_s1_an_attack_no_weaker_than_one_that_works_passes(left: float, status: str):
+    specs = [{"name": name, "attack": name} for name in ("pgd", "autoattack")]
+    one = pair(
+        outcome("pgd", "image", 0.6),
+        outcome("autoattack", "image", left, tier="oblivious"),
+        measured=evidence(sweeps=(sweep(0.0, float("inf")),)),
+        suite={"attacks": specs},
+    )
+    assert [found.status for found in check_breaks_undefended(one)] == ["pass", status]
 
 
 def _alone(fgsm: int, pgd: int) -> list[tuple[str, str]]:
@@ -102,29 +146,48 @@ def test_s3_compares_one_threat_only():
     assert "does not have" in found.evidence
 
 
-@pytest.mark.parametrize(
-    ("longer", "expected"),
-    [(0.5, ("pass", "")), (0.4, ("pass", "")), (0.2, ("fail", "SUSPECT"))],
-)
-def test_s4_twice_the_work(longer: float, expected: tuple[str, str]):
+def _longer(
+    before: float, after: float, *, n: int = 20, right: float | list[float] = 0.5
+) -> Finding:
     measured = evidence(
         convergence=(
             ConvergenceEvidence(
                 path="reconstruction",
                 attack="unrolled",
                 tier="unrolled",
-                n=20,
-                accuracy=0.5,
-                longer_accuracy=longer,
+                n=n,
+                accuracy=before,
+                longer_accuracy=after,
                 what="steps 10 -> 20",
             ),
         )
     )
-    one = pair(outcome("unrolled", "reconstruction", 0.5), measured=measured)
-    (found,) = check_converged(one)
-    assert (found.status, found.effect) == expected
+    row = outcome("unrolled", "reconstruction", right)
+    (found,) = check_converged(pair(row, measured=measured))
     assert (found.attack, found.path) == ("unrolled", "reconstruction")
-    assert f"steps 10 -> 20: 0.50 -> {longer:.2f}" in found.evidence
+    return found
+
+
+@pytest.mark.parametrize(
+    ("longer", "expected"),
+    # P(X >= 1) of 20 at one point is 0.18, P(X >= 2) is 0.017.
+    [(0.5, ("pass", "")), (0.45, ("pass", "")), (0.4, ("fail", "SUSPECT"))],
+)
+def test_s4_twice_the_work(longer: float, expected: tuple[str, str]):
+    found = _longer(0.5, longer)
+    assert (found.status, found.effect) == expected
+    assert f"steps 10 -> 20: 0.50 -> {longer:.2f} on 20 images" in found.evidence
+
+
+def test_s4_survivors_are_weighed_by_their_share_of_all_images():
+    # 2 of 8 survivors: at 1% of each P = 0.003, at 10% (a tenth survive) 0.19.
+    assert _longer(1.0, 0.75, n=8, right=1.0).effect == "SUSPECT"
+    assert _longer(1.0, 0.75, n=8, right=0.1).effect == ""
+
+
+def test_s4_draws_turn_some_images_by_themselves():
+    assert _longer(1.0, 0.75, n=8, right=[0.9] * 100).effect == ""
+    assert _longer(1.0, 0.25, n=8, right=[0.9] * 100).effect == "SUSPECT"
 
 
 def test_s4_not_measured_suspects_nothing():

@@ -48,6 +48,16 @@ def test_s10_a_constant_measures_nothing(
     assert (found.effect == "INVALID") is invalid
 
 
+def test_s10_all_clean_images_count_where_there_are_any():
+    row = outcome("clean", "defense", 1.0, n=40)
+    few = {"path": "defense", "top_class_share": 1.0, "top_label_share": 0.5}
+    assert told(_outputs(row, **few)) == [("pass", "")]
+    constant = dataclasses.replace(row, predicted=np.zeros(40, np.int64))
+    (found,) = _outputs(constant, path="defense")
+    assert found.effect == "INVALID"
+    assert found.evidence.startswith("100% of 40 clean images get one prediction")
+
+
 def test_s10_probabilities_are_suspect_where_their_loss_is_climbed():
     (found,) = _outputs(kind="probabilities")
     assert (found.status, found.effect) == ("warn", "SUSPECT")

@@ -89,7 +89,7 @@ def test_the_frame_given_is_not_changed():
     assert set(frame["verdict"]) == {""}
     assert list(result.columns) == list(frame.columns)
     assert result.drop(columns="verdict").equals(frame.drop(columns="verdict"))
-    assert with_verdicts(frame[:0], [BASE]).empty
+    assert with_verdicts(frame.head(0), [BASE]).empty
 
 
 def test_reasons_name_the_worst_first():
