@@ -210,10 +210,10 @@ def _search(
     loss_checked = loss_max
 
     for step in range(steps):
-        ahead = threat.clip(x + per_image(length) * uphill(slope, threat.norm), clean)
+        ahead = _kept(x + per_image(length) * uphill(slope, threat.norm), clean, threat)
         weight = MOMENTUM if step else 1.0
         moved = x + weight * (ahead - x) + (1 - weight) * (x - x_before)
-        x_before, x = x, threat.clip(moved, clean)
+        x_before, x = x, _kept(moved, clean, threat)
         loss, slope = _evaluate(
             part, best, rows, x, objective, draws, differentiate=step + 1 < steps
         )
@@ -261,6 +261,18 @@ def _evaluate(
             scores.append(logits.detach())
     best.look(rows, x, torch.stack(scores).mean(dim=0))
     return torch.stack(losses).mean(dim=0), slope.detach()
+
+
+def _kept(x: Images, clean: Images, threat: Threat) -> Images:
+    """`x` brought back into the ball, then into the box, as in the official code.
+
+    `Threat.clip` has the box first, which bends a long L2 step out of its direction.
+    """
+    if threat.norm == "linf":
+        return threat.clip(x, clean)
+    away = x - clean
+    longer = (away.flatten(1).norm(dim=1) / max(threat.eps, 1e-30)).clamp(min=1.0)
+    return (clean + away / per_image(longer)).clamp(0.0, 1.0)
 
 
 def _random_start(images: Images, threat: Threat, rngs: Rngs) -> Images:

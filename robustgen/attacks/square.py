@@ -263,12 +263,12 @@ def _window(draws: Float[Tensor, "batch 2"], side: int, like: Images) -> _Window
 
 def _bumps(draws: PerSample, side: int) -> Tensor:
     """`[N, 1, side, side]` of length 1: two opposite bumps, upright or lying."""
-    pattern = torch.cat([_bump(side // 2, side), -_bump(side - side // 2, side)])
+    pattern = torch.cat([bump(side // 2, side), -bump(side - side // 2, side)])
     pattern = (pattern / pattern.norm()).to(draws)
     return torch.where(per_image(draws) > 0.5, pattern.T, pattern)
 
 
-def _bump(height: int, width: int) -> Tensor:
+def bump(height: int, width: int) -> Tensor:
     """`[height, width]` of length 1, the higher the nearer to the middle.
 
     The sum of nested rectangles, the k-th of them 1 / k^2 high (section 4.2 of the
