@@ -9,7 +9,7 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from robustgen.attacks.isolation import isolated
-from robustgen.attacks.logits import LogitsModule
+from robustgen.attacks.logits import LogitsModule, margin
 from robustgen.attacks.passes import (
     PassCounter,
     asked_about,
@@ -40,8 +40,9 @@ class AttackOutcome:
         in_threat: Whether an image is finite, in [0, 1] and within `eps` + 1e-6. True
             unless the clip itself is at fault.
         clipped: Whether the attack left the set and had to be brought back.
-        failed: Whether the attack returned a pixel that is not finite. The image is
-            then the clean one, so it cannot count as a success.
+        failed: Whether the attack returned a pixel that is not finite, or an image of
+            which the classifier's logits are NaN. The image is then the clean one, so
+            it cannot count as a success.
         distance_linf: Largest change of a pixel, pixel units of [0, 1].
         distance_l2: Euclidean length of the change, pixel units of [0, 1].
         forwards: Passes of each image through the classifier.
@@ -122,18 +123,21 @@ def run_attack(
             found = _checked_images(result, clean, title)
             finite = torch.isfinite(found).flatten(1).all(dim=1)
             found = torch.where(finite.view(-1, 1, 1, 1), found, clean)
-            kept = threat.clip(found, clean)
-            final = asked_about(classifier, torch.arange(len(kept)))(kept)
+            inside = threat.clip(found, clean)
+            asked = asked_about(classifier, torch.arange(len(clean)))
+            logits = checked_logits(asked(inside), len(clean))
+            failed = ~finite | margin(logits, true).isnan()
+            kept = torch.where(failed.view(-1, 1, 1, 1), clean, inside)
             return AttackOutcome(
                 images=kept,
                 in_threat=threat.contains(kept, clean),
                 clipped=~threat.contains(found, clean),
-                failed=~finite,
+                failed=failed,
                 distance_linf=Threat("linf", 1.0).distance(kept, clean),
                 distance_l2=Threat("l2", torch.inf).distance(kept, clean),
                 forwards=counter.forwards,
                 backwards=counter.backwards,
-                success=finite & misclassified(checked_logits(final, len(kept)), true),
+                success=misclassified(logits, true) & ~failed,
                 first_success=counter.first_success,
                 margin_first=counter.margin_first,
                 margin_best=counter.margin_best,

@@ -104,7 +104,7 @@ def fab(
         aims = None if rank is None else wrong_classes(logits, labels)[rows, rank]
         _search(logits_fn, best, nearest, rows, threat, aims, steps=steps)
     _look_at_clipped(logits_fn, best, nearest, rows, threat)
-    inside = nearest.distance <= threat.eps
+    inside = (nearest.distance <= threat.eps) & (nearest.distance < torch.inf)
     return torch.where(per_image(inside), nearest.images, best.images)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torchattacks
-from attack_models import Linear, NoParameters, convnet, pictures, rngs
+from attack_models import Linear, Mapped, NoParameters, convnet, pictures, rngs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -426,6 +426,27 @@ def test_a_failed_image_is_no_success_even_where_it_is_misclassified_clean():
     outcome = linear_run(attack)
     assert outcome.failed.all()
     assert outcome.success.tolist() == [False] * 3
+
+
+def test_an_image_that_the_classifier_answers_with_nan_is_a_failure():
+    # Else the argmax of NaN, class 0, would count as misclassified.
+    def nan_below_half(x: Tensor) -> Tensor:
+        mean = x.flatten(1).mean(dim=1)
+        logits = torch.stack([1 - mean, mean], dim=1)
+        return torch.where(mean[:, None] < 0.5, torch.nan, logits)
+
+    images = torch.tensor([0.9, 0.55]).view(2, 1, 1, 1)
+    outcome = run_attack(
+        lambda f, x, y, t, r: x - 0.1,
+        Mapped(nn.Identity(), nan_below_half),
+        images,
+        torch.ones(2, dtype=torch.int64),
+        Threat("linf", 0.2),
+        rngs(2),
+    )
+    assert outcome.failed.tolist() == [False, True]
+    assert not outcome.success.any()
+    assert torch.equal(outcome.images[1], images[1])
 
 
 def test_success_is_judged_after_the_clip():
