@@ -298,8 +298,8 @@ def test_l2_robustness_of_a_linear_model_is_the_distance_to_its_plane(name: str)
 
 
 def test_square_in_l2_breaks_what_is_near_and_nothing_that_cannot_be_broken():
-    # Its patches are smooth bumps of 3 pixels or more. The weights here are noise, which
-    # no sum of bumps follows: it stops short of the edge.
+    # Its patches are smooth bumps of 3 pixels or more. The weights here are noise,
+    # which no sum of bumps follows: it stops short of the edge.
     model, images, labels, spare = l2_problem(eps=0.1)
     outcome = run_attack(
         build_square(queries=500), model, images, labels, Threat("l2", 0.1), rngs(60)
