@@ -95,6 +95,7 @@ def probe_sweep(
     images: Images,
     labels: Labels,
     *,
+    own: Flags,
     seed: int,
 ) -> tuple[SweepEvidence, ...]:
     """The same attack on the undefended classifier within other radii (S2).
@@ -104,14 +105,16 @@ def probe_sweep(
         victim: The path `image`, for these images.
         images: Clean images.
         labels: Their classes.
+        own: Whether it is right on them within the attack's own radius, from the run.
         seed: Seed of the suite.
     """
     found: list[SweepEvidence] = []
     for factor in SWEEP:
         eps = _radius(attack.norm, attack.eps, factor, images)
-        right = _attacked_right(
-            attack, victim, images, labels, Threat(attack.norm, eps), seed=seed
-        )
+        right = own
+        if factor != 1:
+            threat = Threat(attack.norm, eps)
+            right = _attacked_right(attack, victim, images, labels, threat, seed=seed)
         found.append(
             SweepEvidence(
                 path=victim.path,
@@ -144,10 +147,12 @@ def _attacked_right(
 ) -> Flags:
     """Whether the classifier is right after the attack, steps scaled to the radius."""
     settings = attack.settings
+    # Within no radius every step leads back to the clean image.
+    steps = settings.steps * longer if threat.eps > 0 else 1
     if isinstance(attack, PgdAttack):
-        needed = 2 * threat.eps / (settings.steps * longer)
+        needed = 2 * threat.eps / steps
         search = build_pgd(
-            steps=settings.steps * longer,
+            steps=steps,
             step_size=max(
                 needed, attack.settings.step_size * threat.eps / attack.eps, 1e-6
             ),
@@ -157,7 +162,7 @@ def _attacked_right(
         )
     else:
         search = build_apgd(
-            steps=settings.steps * longer,
+            steps=steps,
             restarts=settings.restarts,
             loss=attack.settings.loss,
             targets=attack.settings.targets,
@@ -180,15 +185,22 @@ def probe_longer_attack(
     images: Images,
     labels: Labels,
     *,
+    own: Flags,
     seed: int,
 ) -> ConvergenceEvidence:
-    """A listed attack and the same with twice the steps (S4)."""
+    """A listed attack and the same with twice the steps (S4).
+
+    Args:
+        attack: A listed attack that searches within a radius.
+        victim: The path `image`, for these images.
+        images: Clean images.
+        labels: Their classes.
+        own: Whether it is right on them after the attack itself, from the run.
+        seed: Seed of the suite.
+    """
     threat = Threat(attack.norm, attack.eps)
-    short, long = (
-        _attacked_right(
-            attack, victim, images, labels, threat, seed=seed, longer=longer
-        )
-        for longer in (1, 2)
+    longer = _attacked_right(
+        attack, victim, images, labels, threat, seed=seed, longer=2
     )
     steps = attack.settings.steps
     return ConvergenceEvidence(
@@ -196,8 +208,8 @@ def probe_longer_attack(
         attack=attack.name,
         tier=attack.tier,
         n=len(images),
-        accuracy=float(short.float().mean()),
-        longer_accuracy=float((short & long).float().mean()),
+        accuracy=float(own.float().mean()),
+        longer_accuracy=float((own & longer).float().mean()),
         what=f"steps {steps} -> {2 * steps}",
     )
 

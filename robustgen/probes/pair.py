@@ -42,7 +42,7 @@ from robustgen.probes.outputs import probe_outputs, probe_randomness
 from robustgen.suite import Case, asset_label
 from robustgen.table import PredictionTable
 from robustgen.threat import Threat
-from robustgen.types import Images, Labels
+from robustgen.types import Flags, Images, Labels
 
 RowNumbers = Int64[np.ndarray, " n"]
 
@@ -50,10 +50,13 @@ RAW = ("image", DEFENSE)
 """Paths that one module answers for."""
 
 CHEAP = 32
-"""Images of probes that ask the bare classifier."""
+"""Images of probes that ask the bare classifier, at most."""
 
 DEAR = 8
 """Images of probes that ask a whole path."""
+
+CHEAP_SHARE = 0.03
+"""The same as a share of all images of the run: a small run has small probes."""
 
 NOISE_DRAWS = 5
 """Noises that each image of a path meets; the bare classifier meets 20."""
@@ -85,6 +88,19 @@ class Probe:
     def first(self, count: int) -> tuple[RowNumbers, Images, Labels]:
         """Row numbers, images and labels of the first test images."""
         return self.rows(np.arange(min(count, len(self.parts["test"].index))))
+
+    @property
+    def cheap(self) -> int:
+        """How many images the probes of the bare classifier look at."""
+        total = sum(len(part.index) for part in self.parts.values())
+        return min(CHEAP, max(DEAR, math.ceil(CHEAP_SHARE * total)))
+
+    def image_table(self, attack: str) -> PredictionTable | None:
+        """Predictions of a listed attack on the test images."""
+        for table in self.tables:
+            if (table.key.attack, table.key.split) == (attack, "test"):
+                return table if not table.key.target else None
+        return None
 
     def rows(self, rows: RowNumbers) -> tuple[RowNumbers, Images, Labels]:
         """Row numbers, images and labels of some test images."""
@@ -161,7 +177,7 @@ def _lacks_alpha(path: str, probe: Probe) -> bool:
 
 def _outputs(paths: Sequence[str], probe: Probe) -> Iterator[OutputEvidence]:
     for path in paths:
-        rows, images, labels = probe.first(CHEAP if path in RAW else DEAR)
+        rows, images, labels = probe.first(probe.cheap if path in RAW else DEAR)
         module = probe.defense.classifier
         if isinstance(probe.defense, WholeDefense) and path == DEFENSE:
             module = probe.defense.module
@@ -208,7 +224,7 @@ def _noise(
     if threat is None:
         return
     for path in paths:
-        rows, images, labels = probe.first(CHEAP if path in RAW else DEAR)
+        rows, images, labels = probe.first(probe.cheap if path in RAW else DEAR)
         yield probe_noise(
             probe.victim(path, rows, None),
             images,
@@ -225,24 +241,33 @@ def _sweeps(
     probe: Probe,
     seed: int,
 ) -> Iterator[SweepEvidence]:
-    rows, images, labels = probe.first(CHEAP)
+    rows, images, labels = probe.first(probe.cheap)
     victim = probe.victim("image", rows, None)
-    for attack in _swept(listed):
-        yield from probe_sweep(attack, victim, images, labels, seed=seed)
+    for attack, own in _swept(listed, probe, labels):
+        yield from probe_sweep(attack, victim, images, labels, own=own, seed=seed)
     rows, images, labels = probe.first(DEAR)
     for attack in _strongest_tiers(tiers):
         victim = probe.victim(attack.target, rows, attack)
         yield from probe_tier_sweep(attack, victim, images, labels, seed=seed)
 
 
-def _swept(listed: Sequence[AttackSpec]) -> list[PgdAttack | ApgdAttack]:
-    """One attack of each kind that is swept; others of the kind share its code."""
+def _swept(
+    listed: Sequence[AttackSpec], probe: Probe, labels: Labels
+) -> Iterator[tuple[PgdAttack | ApgdAttack, Flags]]:
+    """One attack of each kind that is swept, and where the image path stood it.
+
+    Others of the kind share its code.
+    """
     found = {attack.attack: attack for attack in reversed(listed)}
-    return [
-        attack
-        for attack in found.values()
-        if isinstance(attack, PgdAttack | ApgdAttack) and math.isfinite(attack.eps)
-    ]
+    for attack in found.values():
+        table = probe.image_table(attack.name)
+        if (
+            isinstance(attack, PgdAttack | ApgdAttack)
+            and math.isfinite(attack.eps)
+            and table is not None
+        ):
+            predicted = table.single["image"][: len(labels)].argmax(axis=1)
+            yield attack, torch.from_numpy(predicted).to(labels.device) == labels
 
 
 def _strongest_tiers(tiers: Sequence[TierAttack]) -> list[TierAttack]:
@@ -261,10 +286,10 @@ def _convergence(
     probe: Probe,
     seed: int,
 ) -> Iterator[ConvergenceEvidence]:
-    rows, images, labels = probe.first(CHEAP)
+    rows, images, labels = probe.first(probe.cheap)
     victim = probe.victim("image", rows, None)
-    for attack in _swept(listed):
-        yield probe_longer_attack(attack, victim, images, labels, seed=seed)
+    for attack, own in _swept(listed, probe, labels):
+        yield probe_longer_attack(attack, victim, images, labels, own=own, seed=seed)
     found = {
         (table.key.tier, table.key.target): table
         for table in probe.tables
