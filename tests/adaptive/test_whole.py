@@ -349,15 +349,16 @@ def test_randomness_from_elsewhere_is_found():
 
 
 def test_predict_changes_nothing_of_the_module():
-    module = nn.Sequential(nn.BatchNorm2d(1), nn.Dropout(0.5), Own())
+    own = Own()
+    module = nn.Sequential(nn.BatchNorm2d(1), nn.Dropout(0.5), own)
     module.train()
     module[0].eval()
-    state = torch.get_rng_state(), module[2].numpy_rng.bit_generator.state
+    state = torch.get_rng_state(), own.numpy_rng.bit_generator.state
     victim = victim_of(module, is_random=True)
     first = victim.predict(images(), rows(), FIRST)
     # In eval mode: dropout would drop half of the pixels otherwise.
     assert first.equal(victim.predict(images(), rows(), FIRST))
     assert [part.training for part in module] == [False, True, True]
     assert torch.get_rng_state().equal(state[0])
-    assert module[2].numpy_rng.bit_generator.state == state[1]
+    assert own.numpy_rng.bit_generator.state == state[1]
     assert all(p.requires_grad and p.grad is None for p in module.parameters())
