@@ -177,11 +177,20 @@ class IdentityProjector:
 
 
 def identity_canary(
-    projector: IdentityProjector, classifier: nn.Module, sample: Sample
+    projector: IdentityProjector,
+    classifier: nn.Module,
+    sample: Sample,
+    tiers: Sequence[str] = ADAPTIVE_TIERS,
 ) -> Found:
     """Behind an identity every tier leaves what it leaves of the bare classifier.
 
     Compared image by image: the same searches on the same random numbers.
+
+    Args:
+        projector: The projection.
+        classifier: The undefended classifier.
+        sample: Images.
+        tiers: Which to try; those that do not apply to both are left out.
     """
     count = len(sample.images)
     defense = Defense(
@@ -206,7 +215,7 @@ def identity_canary(
     bare = replace(_whole(classifier, classifier, count), path=defended.path)
     left: dict[str, float] = {}
     different = 0
-    for tier in ADAPTIVE_TIERS:
+    for tier in tiers:
         if applies(tier, defended) is None and applies(tier, bare) is None:
             with_projection = _right(tier, defended, sample, HALF)
             without = _right(tier, bare, sample, HALF)

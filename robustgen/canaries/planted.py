@@ -22,6 +22,9 @@ from robustgen.types import Images, Logits
 
 SIDE = 32
 
+CONSTANT = 3
+"""Class of the constant defense."""
+
 
 @final
 class Jpeg(nn.Module):
@@ -167,7 +170,7 @@ def blind() -> nn.Module:
     return Blind(load_classifier("digits"), load_gan("digits"))
 
 
-def constant(label: int = 3) -> nn.Module:
+def constant(label: int = CONSTANT) -> nn.Module:
     """One of the ten digits for every image."""
     return Constant(10, label)
 

@@ -8,12 +8,16 @@ from robustgen.canaries.coin import Coin, coin_canary
 from robustgen.canaries.result import Canary, CanaryResult, Found
 from robustgen.catalog import build_attack
 from robustgen.classifiers.load import load_classifier
+from robustgen.data.digits import load_digits
 from robustgen.gan.load import load_gan
 from robustgen.library import load_attack
 from robustgen.progress import Progress, Silent
 
 COUNT = 30
-"""Images of digits in each canary."""
+"""Images of digits in each canary that runs no suite."""
+
+SUITE_COUNT = 40
+"""Test images of each planted defense."""
 
 
 def run_canaries(
@@ -110,11 +114,18 @@ def all_canaries() -> tuple[Canary, ...]:
             "the share of its class under every tier",
             _constant,
         ),
+        Canary(
+            "constant defense, through a suite",
+            "INVALID in every row, with the share of its class",
+            _constant_suite,
+        ),
         *(_planted(name) for name in suites.PLANTED),
         Canary(
             "control trained on attacked images",
             "TRUSTED, and no tier leaves less than PGD beyond chance",
-            lambda: suites.judge_control(suites.accuracy_of(suites.CONTROL)),
+            lambda: suites.judge_control(
+                suites.accuracy_of(suites.CONTROL, count=SUITE_COUNT)
+            ),
         ),
     )
 
@@ -145,9 +156,16 @@ def _constant() -> Found:
     return digits.constant_canary(planted.constant(), classifier, sample)
 
 
+def _constant_suite() -> Found:
+    labels = load_digits().part("test", SUITE_COUNT).labels
+    prior = float((labels == planted.CONSTANT).mean())
+    rows = suites.accuracy_of("constant", count=SUITE_COUNT)
+    return suites.judge_constant(rows, prior)
+
+
 def _planted(name: str) -> Canary:
     return Canary(
         f"planted defense: {name}",
         "flagged, or broken by some tier to within 0.05 of the undefended accuracy",
-        lambda: suites.judge_planted(suites.accuracy_of(name)),
+        lambda: suites.judge_planted(suites.accuracy_of(name, count=SUITE_COUNT)),
     )

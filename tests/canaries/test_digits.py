@@ -80,7 +80,8 @@ def test_an_identity_projection_leaves_what_the_classifier_leaves(
 ):
     few = Sample(sample.images[:6], sample.labels[:6])
     gan = load_gan("digits")
-    found = identity_canary(IdentityProjector(gan), classifier, few)
+    tiers = ("bpda_identity", "square")
+    found = identity_canary(IdentityProjector(gan), classifier, few, tiers)
     assert found.passed, found.text
     darker = IdentityProjector(gan, change=lambda images: images * 0.3)
-    assert not identity_canary(darker, classifier, few).passed
+    assert not identity_canary(darker, classifier, few, tiers).passed
