@@ -154,10 +154,9 @@ def main() -> None:
             peak_rss(optimizer, some, 8, arguments.threads) for some in (0, 10, 100)
         ]
         idle, few, many = peaks
+        ratio = (many - idle) / (few - idle)
         print(f"  peak of 8 images, MiB: {few:.0f} at 10 passes, {many:.0f} at 100;")
-        print(
-            f"  {idle:.0f} before any, ratio without: {(many - idle) / (few - idle):.2f}"
-        )
+        print(f"  {idle:.0f} before any, ratio without: {ratio:.2f}")
 
 
 if __name__ == "__main__":
