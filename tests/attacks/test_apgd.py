@@ -185,7 +185,7 @@ def test_upstream_s_targeted_search_in_l2_takes_its_neighbor_s_step_length():
 @pytest.mark.parametrize("threat", BALLS, ids=lambda threat: threat.norm)
 def test_no_neighbor_changes_an_image(threat: Threat, targets: int):
     model, images, labels = neighbors()
-    attack = build_apgd(steps=30, restarts=2, targets=targets)
+    attack = build_apgd(steps=9, restarts=2, targets=targets)
     small = Threat(threat.norm, threat.eps / 2)
     whole = run_attack(attack, model, images, labels, small, rngs(8))
     for start, stop in ((0, 1), (1, 4), (4, 8)):
