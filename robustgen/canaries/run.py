@@ -16,7 +16,7 @@ from robustgen.progress import Progress, Silent
 COUNT = 30
 """Images of digits in each canary that runs no suite."""
 
-SUITE_COUNT = 40
+SUITE_COUNT = 20
 """Test images of each planted defense."""
 
 

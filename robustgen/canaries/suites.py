@@ -27,6 +27,9 @@ CONTROL = "robust"
 TRUSTED, INVALID = "TRUSTED", "INVALID"
 FLAGGED = ("SUSPECT", INVALID)
 
+SEARCHES = ("square", "spsa")
+"""Tiers without gradients, whose smoke budget is too small for a robust network."""
+
 NEAR = 0.05
 """How near to the undefended accuracy some tier must bring a weak defense."""
 
@@ -130,7 +133,9 @@ def judge_control(accuracy: pd.DataFrame) -> Found:
 
     Every row of the path `defense` is TRUSTED, and no attack that knows the defense
     leaves less than the oblivious one, which knows the same network, beyond chance:
-    two standard errors of the difference of two shares.
+    two standard errors of the difference of two shares. A search without gradients
+    (`square`, `spsa`) may be SUSPECT: with few queries it leaves more than gradients
+    do, and check S5 rightly says to quote the other row. The lowest row may not.
 
     Args:
         accuracy: Rows of accuracy.csv.
@@ -144,11 +149,19 @@ def judge_control(accuracy: pd.DataFrame) -> Found:
     share = (before + lowest) / 2
     count = min(row["n"] for row in adaptive)
     slack = 2 * math.sqrt(2 * share * (1 - share) / count)
-    verdicts = sorted({str(row["verdict"]) for row in rows})
+    flagged = [row for row in rows if row["verdict"] != TRUSTED]
+    wrong = [
+        row
+        for row in flagged
+        if row["tier"] not in SEARCHES
+        or row["verdict"] == INVALID
+        or row["accuracy"] <= lowest
+    ]
+    listed = ", ".join(f"{_name(row)} {row['verdict']}" for row in flagged)
     return Found(
-        f"PGD leaves {before:.2f}, every tier {lowest:.2f} or more; verdicts "
-        f"{', '.join(verdicts)}",
-        passed=verdicts == [TRUSTED] and bool(lowest >= before - slack),
+        f"PGD leaves {before:.2f}, every tier {lowest:.2f} or more; "
+        f"{listed or 'every row TRUSTED'}",
+        passed=not wrong and bool(lowest >= before - slack),
     )
 
 

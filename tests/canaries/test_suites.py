@@ -96,6 +96,23 @@ def test_the_control_must_be_trusted_and_keep_its_accuracy():
     assert not judge_control(frame(*BARE)).passed
 
 
+@pytest.mark.parametrize(
+    ("tier", "accuracy", "verdict", "passed"),
+    [
+        ("square", 0.98, "SUSPECT", True),
+        ("square", 0.98, "INVALID", False),
+        ("square", 0.85, "SUSPECT", False),
+        ("unrolled", 0.98, "SUSPECT", False),
+    ],
+)
+def test_of_the_control_only_a_weak_search_may_be_suspect(
+    tier: str, accuracy: float, verdict: str, passed: bool
+):
+    rows = defended(0.88, 0.85, "TRUSTED")
+    extra = frame(("more", tier, "defense", accuracy, verdict))
+    assert judge_control(pd.concat([rows, extra])).passed == passed
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PLANTED)
 def test_every_planted_defense_is_unmasked(name: str):
