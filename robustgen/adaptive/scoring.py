@@ -60,9 +60,16 @@ def mean_margin(
     Raises:
         RequestError: see `score_draws`.
     """
+    return margins(victim, images, labels, count, stream=stream).mean(dim=1)
+
+
+def margins(
+    victim: Victim, images: Images, labels: Labels, count: int, *, stream: Stream
+) -> Float[Tensor, "n r"]:
+    """The leads that `mean_margin` averages, one for each draw; arguments as there."""
     found = _log_probabilities(victim, images, count, stream, 0)
     leads = [bounded_margin(logits, labels) for logits in found.unbind(dim=1)]
-    return torch.stack(leads).mean(dim=0)
+    return torch.stack(leads, dim=1)
 
 
 def bounded_margin(logits: Logits, labels: Labels) -> PerSample:

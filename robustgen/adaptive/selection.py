@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
-from robustgen.adaptive.scoring import mean_margin
+from robustgen.adaptive.scoring import margins
 from robustgen.adaptive.victim import (
     Draw,
     ExpectedLogits,
@@ -29,6 +29,10 @@ CLEAR = 0.1
 """Lead, in nats, from which an image of a path that draws nothing counts as broken for
 good, and no search goes on with it. A projection amplifies how sums are rounded, and an
 image that leads by less may be right again in another batch."""
+
+ENOUGH = 5
+"""Draws of a random path that must all be broken before an image is left alone: a coin
+that is wrong every tenth time shows that once in 100,000 images."""
 
 _OF_THE_IMAGE = ("images", "in_threat", "distance_linf", "distance_l2")
 _OF_THE_SEARCH = (
@@ -167,9 +171,9 @@ def strongest(
     """Runs candidates and keeps the one with the largest mean lead of each image.
 
     All are measured on the full path, on the same `select_draws` draws. The clean image
-    is a candidate. Where the path draws nothing, an image that leads by `CLEAR` is left
-    out of the candidates that follow; where it does, every candidate sees every image,
-    since a lead over few draws may be luck.
+    is a candidate. An image that leads by `CLEAR` is left out of the candidates that
+    follow; where the path draws at random, it must lead so in each of `ENOUGH` draws or
+    more, since a lead over few draws may be luck.
 
     Args:
         problem: What to break.
@@ -178,22 +182,23 @@ def strongest(
     names = ["clean"]
     images, count = problem.images, problem.budget.select_draws
 
-    def measured(part: Problem, found: Images) -> PerSample:
-        return mean_margin(part.victim, found, part.labels, count, stream="select")
+    def measured(part: Problem, found: Images) -> tuple[PerSample, PerSample]:
+        leads = margins(part.victim, found, part.labels, count, stream="select")
+        return leads.mean(dim=1), leads.amin(dim=1)
 
-    lead = measured(problem, images)
+    lead, least = measured(problem, images)
     searched = torch.full_like(lead, -torch.inf)
     chosen = torch.zeros(len(images), dtype=torch.int64)
     total = _untouched(images)
-    found = candidates(problem) if _open(problem, lead).numel() else ()
+    found = candidates(problem) if _open(problem, least).numel() else ()
     for number, candidate in enumerate(found, start=1):
         names.append(candidate.name)
-        rows = _open(problem, lead)
+        rows = _open(problem, least)
         if not len(rows):
             continue
         part = problem.of(rows)
         outcome = candidate.search(part)
-        reached = measured(part, outcome.images)
+        reached, weakest = measured(part, outcome.images)
         total.forwards[rows.cpu()] += outcome.forwards
         total.backwards[rows.cpu()] += outcome.backwards
         _write(total, outcome, rows, reached > lead[rows], _OF_THE_IMAGE)
@@ -201,6 +206,7 @@ def strongest(
         chosen[rows.cpu()] = torch.where(
             (reached > lead[rows]).cpu(), number, chosen[rows.cpu()]
         )
+        least[rows] = torch.where(reached > lead[rows], weakest, least[rows])
         lead[rows] = torch.maximum(lead[rows], reached)
         searched[rows] = torch.maximum(searched[rows], reached)
     return TierOutcome(replace(total, success=lead > 0), lead, tuple(names), chosen)
@@ -280,13 +286,13 @@ def _rerouted_model(
     return replace(generative, project=project)
 
 
-def _open(problem: Problem, lead: PerSample) -> Rows:
-    """Images that a search still goes on with."""
+def _open(problem: Problem, least: PerSample) -> Rows:
+    """Images that a search still goes on with, by their least lead over the draws."""
     if problem.threat.eps == 0:
-        return torch.zeros(0, dtype=torch.int64, device=lead.device)
-    if problem.victim.random:
-        return torch.arange(len(lead), device=lead.device)
-    return (lead <= CLEAR).nonzero().flatten()
+        return torch.zeros(0, dtype=torch.int64, device=least.device)
+    if problem.victim.random and problem.budget.select_draws < ENOUGH:
+        return torch.arange(len(least), device=least.device)
+    return (least <= CLEAR).nonzero().flatten()
 
 
 def _untouched(images: Images) -> AttackOutcome:

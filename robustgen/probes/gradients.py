@@ -95,16 +95,23 @@ def _gradient(
 def _slope_error(
     victim: Victim, tier: str, images: Images, labels: Labels, gradient: Images
 ) -> PerSample:
-    """Relative error of the slope along the gradient against central differences."""
+    """Relative error of what the gradient promises along its own direction.
+
+    The two ends of the difference are kept in [0, 1], and the promise is for where they
+    are then.
+    """
     norms = gradient.flatten(1).norm(dim=1)
     step = SLOPE_STEP * images[0].numel() ** 0.5
     unit = gradient / norms.clamp(min=1e-30).view(-1, 1, 1, 1)
+    above = (images + step * unit).clamp(0, 1)
+    below = (images - step * unit).clamp(0, 1)
     with torch.no_grad():
-        above = _loss(victim, tier, images + step * unit, labels, PROBE_DRAW)
-        below = _loss(victim, tier, images - step * unit, labels, PROBE_DRAW)
-    slope = (above - below) / (2 * step)
-    error = (slope - norms).abs() / norms.clamp(min=1e-30)
-    return torch.where(norms > 0, error, torch.nan)
+        rise = _loss(victim, tier, above, labels, PROBE_DRAW) - _loss(
+            victim, tier, below, labels, PROBE_DRAW
+        )
+    promised = (gradient * (above - below)).flatten(1).sum(dim=1)
+    error = (rise - promised).abs() / promised.abs().clamp(min=1e-30)
+    return torch.where(promised != 0, error, torch.nan)
 
 
 def _gain(
