@@ -46,6 +46,7 @@ from robustgen.ensembling import (
 )
 from robustgen.gan.layers import LayerRange
 from robustgen.intervals import paired_difference, wilson_interval
+from robustgen.library import TierAttack
 from robustgen.rngs import rng_for
 from robustgen.seeding import numpy_rng
 from robustgen.suite import Case, load_suite, resolve_cases
@@ -193,6 +194,7 @@ def project(scene: Scene, split: str, count: int, *, attacked: bool) -> Projecte
     whole = build_defense(case, scene.dataset, scene.models)
     paths = frozenset({"image", "reconstruction"})
     defense = dataclasses.replace(whole, paths=paths)
+    assert not isinstance(case.attack, TierAttack)
     attack, threat = build_attack(case.attack, ())
     part = scene.dataset.part(split, count)
     images: list[Tensor] = []

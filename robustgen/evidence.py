@@ -79,7 +79,8 @@ class GradientEvidence(_Evidence):
     draws nothing."""
     slope_error: Value
     """Median relative error of the slope along the gradient's own direction against
-    central differences of the same function; NaN where not measured."""
+    central differences of the same function. NaN where not measured: for paths that
+    draw, tiers that approximate, and projections, which float32 cannot resolve."""
     gain: Value
     """Share of images whose loss rises after a small step along the gradient's sign."""
 

@@ -84,7 +84,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_tier_has_one_row_for_each_path(whole: Path):
     frame = pd.read_csv(whole / "accuracy.csv")
     rungs = frame[~frame.tier.isin(["none", "oblivious"])]
-    found = [(row.tier, row.path) for row in rungs.itertuples(index=False)]
+    found = list(zip(rungs["tier"], rungs["path"], strict=True))
     assert found == [
         (tier, path)
         for tier in ("bpda_encoder", "unrolled", "square")
@@ -94,7 +94,7 @@ def test_every_tier_has_one_row_for_each_path(whole: Path):
     assert set(rungs.n) == {5}
     assert rungs.eps.unique() == pytest.approx([32 / 255])
     ensembles = rungs[rungs.path == "combined_ensemble"]
-    assert set(ensembles.alpha_from) == {"clean"}
+    assert set(ensembles["alpha_from"]) == {"clean"}
     clean = frame.query("attack == 'clean' and alpha_from == 'clean'")
     (alpha,) = clean.loc[clean["path"] == "combined_ensemble", "alpha"]
     assert ensembles["alpha"].tolist() == pytest.approx([alpha] * 3)

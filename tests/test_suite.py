@@ -323,8 +323,8 @@ LADDERS = {
     # pairs, validation and test images, tiers, defended paths under them
     "celebahq_smiling": (1, 100, 200, ("bpda_encoder",), ("reconstruction",)),
     "digits": (1, 200, 300, ("bpda_encoder",), ("reconstruction",)),
-    "ladder_faces": (1, 100, 100, ADAPTIVE_TIERS, GENERATED_PATHS),
-    "ladder_digits": (1, 100, 100, ADAPTIVE_TIERS, GENERATED_PATHS),
+    "ladder_faces": (1, 100, 60, ADAPTIVE_TIERS, GENERATED_PATHS),
+    "ladder_digits": (1, 100, 60, ADAPTIVE_TIERS, GENERATED_PATHS),
 }
 
 
