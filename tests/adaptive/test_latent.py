@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-import toy_victims as toys
+import toys
 
 from robustgen.adaptive.ladder import applies, run_tier
 from robustgen.adaptive.latent import excess

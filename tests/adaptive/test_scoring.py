@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-import toy_victims as toys
+import toys
 
 from robustgen.adaptive.scoring import mean_margin, score_draws
 from robustgen.adaptive.victim import Draw

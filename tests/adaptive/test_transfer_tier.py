@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-import toy_victims as toys
+import toys
 
 from robustgen.adaptive.ladder import run_tier
 from robustgen.adaptive.transfer import train_substitute
