@@ -15,6 +15,11 @@ OBLIVIOUS_NOTE = (
     "These attacks do not know the defense; oblivious accuracy is not robustness."
 )
 
+MIXED_NOTE = (
+    "Attacks marked (oblivious) do not know the defense; oblivious accuracy is not "
+    "robustness."
+)
+
 
 MARKS = {"": "", "TRUSTED": "", "SUSPECT": "?", "INVALID": "✗"}
 """What stands behind an accuracy of each verdict."""
@@ -22,7 +27,10 @@ MARKS = {"": "", "TRUSTED": "", "SUSPECT": "?", "INVALID": "✗"}
 
 def oblivious_note(tiers: Iterable[str]) -> str:
     """The warning that belongs to every number of an oblivious attack."""
-    return OBLIVIOUS_NOTE if "oblivious" in set(tiers) else ""
+    found = set(tiers)
+    if "oblivious" not in found:
+        return ""
+    return MIXED_NOTE if found - {"oblivious", "none"} else OBLIVIOUS_NOTE
 
 
 def records(frame: pd.DataFrame) -> list[Record]:
@@ -199,20 +207,24 @@ def random_grid(rows: pd.DataFrame) -> Grid:
 
 def worst_case_grid(rows: pd.DataFrame) -> Grid:
     """Share right under every attack, per path."""
-    attacks, tiers = (
-        (str(rows["attacks"].iloc[0]), str(rows["tiers"].iloc[0]))
-        if len(rows)
-        else ("", "")
-    )
+    named = [str(attacks).split() for attacks in rows["attacks"]]
+    every = dict.fromkeys(attack for attacks in named for attack in attacks)
+    tiers = {tier for line in rows["tiers"] for tier in str(line).split()}
     return Grid(
         title="Worst case: right under every attack, per sample",
-        columns=("path", "alpha_from", "accuracy"),
+        columns=("path", "alpha_from", "attacks", "accuracy"),
         rows=tuple(
-            (row["path"], row["alpha_from"], _share(row["accuracy"], *_ends(row)))
-            for row in records(rows)
+            (
+                row["path"],
+                row["alpha_from"],
+                str(len(attacks)),
+                _share(row["accuracy"], *_ends(row)),
+            )
+            for row, attacks in zip(records(rows), named, strict=True)
         ),
-        caption=f"Over {attacks}: a worst case over these attacks only. "
-        f"{oblivious_note(tiers.split())}",
+        caption=f"Over {', '.join(every)}, as far as they were aimed at the path or at "
+        "the classifier: a worst case over these attacks only. "
+        f"{oblivious_note(tiers)}",
     )
 
 
