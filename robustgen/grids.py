@@ -113,9 +113,9 @@ def accuracy_grid(accuracy: pd.DataFrame, alpha_from: str) -> Grid:
     n = max(map(int, rows["n"]), default=0)
     lines: dict[str, dict[str, str]] = {}
     for row in records(rows):
-        cell = _share(row["accuracy"], row["ci_low"], row["ci_high"])
+        cell = share_text(row["accuracy"], row["ci_low"], row["ci_high"])
         cell = f"{cell} {MARKS[row['verdict']]}".rstrip()
-        lines.setdefault(_attack(row), {})[row["path"]] = cell
+        lines.setdefault(attack_name(row), {})[row["path"]] = cell
     return Grid(
         title=f"Accuracy on test images (n = {n}{protocol})",
         columns=("attack", *paths),
@@ -189,11 +189,11 @@ def random_grid(rows: pd.DataFrame) -> Grid:
         columns=("attack", "path", "draws", "mean", "majority", "worst", "fixed"),
         rows=tuple(
             (
-                _attack(row),
+                attack_name(row),
                 row["path"],
                 str(row["draws"]),
                 *(
-                    _share(row[name], row[f"{name}_low"], row[f"{name}_high"])
+                    share_text(row[name], row[f"{name}_low"], row[f"{name}_high"])
                     for name in ("mean", "majority", "worst", "fixed")
                 ),
             )
@@ -218,7 +218,7 @@ def worst_case_grid(rows: pd.DataFrame) -> Grid:
                 row["path"],
                 row["alpha_from"],
                 str(len(attacks)),
-                _share(row["accuracy"], *_ends(row)),
+                share_text(row["accuracy"], *_ends(row)),
             )
             for row, attacks in zip(records(rows), named, strict=True)
         ),
@@ -244,11 +244,11 @@ def differences_grid(rows: pd.DataFrame) -> Grid:
         ),
         rows=tuple(
             (
-                _attack(row),
+                attack_name(row),
                 row["alpha_from"],
                 row["first"],
                 row["second"],
-                _share(row["difference"], *_ends(row), sign=True),
+                share_text(row["difference"], *_ends(row), sign=True),
                 str(row["gained"]),
                 str(row["lost"]),
                 _reading(row),
@@ -267,7 +267,7 @@ def attacks_grid(turned: pd.DataFrame, costs: pd.DataFrame) -> Grid:
         costs: Rows of the costs frame.
     """
     success = {
-        tuple(row[name] for name in ("attack", "tier", "norm", "eps")): _share(
+        tuple(row[name] for name in ("attack", "tier", "norm", "eps")): share_text(
             row["success_rate"], row["success_low"], row["success_high"]
         )
         for row in records(turned)
@@ -288,20 +288,22 @@ def attacks_grid(turned: pd.DataFrame, costs: pd.DataFrame) -> Grid:
         ),
         rows=tuple(
             (
-                f"{_attack(row)} on {row['target']}" if row["target"] else _attack(row),
+                f"{attack_name(row)} on {row['target']}"
+                if row["target"]
+                else attack_name(row),
                 row["norm"],
-                _eps(row["eps"]),
+                eps_text(row["eps"]),
                 ""
                 if row["target"]
                 else success.get(
                     tuple(row[name] for name in ("attack", "tier", "norm", "eps")), ""
                 ),
-                _number(row["distance_linf"]),
-                _number(row["max_distance_linf"]),
-                _number(row["distance_l2"]),
-                _number(row["max_distance_l2"]),
-                _number(row["attack_forwards"]),
-                _number(row["attack_backwards"]),
+                number_text(row["distance_linf"]),
+                number_text(row["max_distance_linf"]),
+                number_text(row["distance_l2"]),
+                number_text(row["max_distance_l2"]),
+                number_text(row["attack_forwards"]),
+                number_text(row["attack_backwards"]),
             )
             for row in records(costs)
         ),
@@ -317,11 +319,15 @@ def robustness_grid(rows: pd.DataFrame) -> Grid:
         columns=("attack", "path", "alpha_from", "success rate", "robust accuracy"),
         rows=tuple(
             (
-                _attack(row),
+                attack_name(row),
                 row["path"],
                 row["alpha_from"],
-                _share(row["success_rate"], row["success_low"], row["success_high"]),
-                _share(row["robust_accuracy"], row["robust_low"], row["robust_high"]),
+                share_text(
+                    row["success_rate"], row["success_low"], row["success_high"]
+                ),
+                share_text(
+                    row["robust_accuracy"], row["robust_low"], row["robust_high"]
+                ),
             )
             for row in records(rows)
         ),
@@ -337,17 +343,18 @@ def projection_grid(rows: pd.DataFrame) -> Grid:
         columns=("attack", "initial loss", "final loss", "passes"),
         rows=tuple(
             (
-                _attack(row),
-                _number(row["initial_loss"]),
-                _number(row["final_loss"]),
-                _number(row["projection_passes"]),
+                attack_name(row),
+                number_text(row["initial_loss"]),
+                number_text(row["final_loss"]),
+                number_text(row["projection_passes"]),
             )
             for row in records(known)
         ),
     )
 
 
-def _attack(row: Record) -> str:
+def attack_name(row: Record) -> str:
+    """An attack, and what it knew where its name does not say so."""
     attack, tier = str(row["attack"]), row["tier"]
     return attack if tier in ("none", attack) else f"{attack} ({tier})"
 
@@ -365,19 +372,25 @@ def _reading(row: Record) -> str:
     return "second is lower" if high < 0 else "not told apart"
 
 
-def _share(value: float, low: float, high: float, *, sign: bool = False) -> str:
+def share_text(value: float, low: float, high: float, *, sign: bool = False) -> str:
+    """A share and its interval; with `sign`, a difference."""
     if math.isnan(value):
         return "–"
     form = "+.3f" if sign else ".3f"
     return f"{value:{form}} [{low:{form}}, {high:{form}}]"
 
 
-def _number(value: float) -> str:
+def number_text(value: float) -> str:
+    """Four digits; a dash where nothing was counted."""
     return "–" if math.isnan(value) else f"{value:.4g}"
 
 
-def _eps(value: float) -> str:
-    """A radius as people write it: 8/255 where it is one."""
+def eps_text(value: float) -> str:
+    """A radius as people write it: 8/255 where it is one.
+
+    >>> eps_text(8 / 255), eps_text(0.5), eps_text(0.0)
+    ('8/255', '0.5', '0')
+    """
     steps = value * 255
     if 0 < value <= 1 and abs(steps - round(steps)) < 1e-6:
         return f"{round(steps)}/255"

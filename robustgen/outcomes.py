@@ -20,7 +20,7 @@ from robustgen.ensembling import (
     pooled_means,
 )
 from robustgen.errors import RequestError
-from robustgen.names import ADAPTIVE_TIERS
+from robustgen.names import ADAPTIVE_TIERS, DEFENSE
 from robustgen.table import (
     ENSEMBLE_PATHS,
     PATHS,
@@ -114,6 +114,7 @@ def read_outcomes(
         tables: Tables of any number of cases, in any order.
         rule: How ensembles draw and which alphas they try.
         paths: Paths to report, in this order; a path that a table lacks is left out.
+            That of a whole defense comes last, listed or not.
         attacks: Attacks in the order of the report; others follow by name.
 
     Raises:
@@ -122,6 +123,7 @@ def read_outcomes(
             or validation images.
     """
     ordered = _in_order(tables, attacks)
+    paths = tuple(dict.fromkeys((*paths, DEFENSE)))
     sweeps = {
         (table.key, path): _sweep(table, path, rule)
         for table in ordered

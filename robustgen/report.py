@@ -23,7 +23,6 @@ from robustgen.metrics import (
     robustness_frame,
     worst_case_frame,
 )
-from robustgen.names import DEFENSE
 from robustgen.outcomes import read_outcomes
 from robustgen.rendering import report_notes, to_html, to_markdown
 from robustgen.report_schema import Report, json_safe, to_json
@@ -62,8 +61,7 @@ def build_report(
     outcomes = read_outcomes(
         tables,
         EnsembleRule(**settings.get("ensemble", {})),
-        # A whole defense has a path of its own, whatever the suite lists for others.
-        paths=tuple(dict.fromkeys((*settings.get("paths", PATHS), DEFENSE))),
+        paths=settings.get("paths", PATHS),
         attacks=[
             item if isinstance(item, str) else item["name"]
             for item in settings.get("attacks", ())

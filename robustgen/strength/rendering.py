@@ -6,7 +6,16 @@ from collections.abc import Iterable
 import pandas as pd
 from tabulate import tabulate
 
-from robustgen.grids import Grid, Record, oblivious_note, records
+from robustgen.grids import (
+    Grid,
+    Record,
+    attack_name,
+    eps_text,
+    number_text,
+    oblivious_note,
+    records,
+    share_text,
+)
 from robustgen.strength.ranking import LEVEL
 from robustgen.strength.series import SERIES_COLUMNS
 from robustgen.strength.tallies import StrengthReport
@@ -56,18 +65,6 @@ def to_markdown(report: StrengthReport, figure: str | None = None) -> str:
             if grid.caption:
                 parts.append(grid.caption)
     return "\n\n".join(parts) + "\n"
-
-
-def eps_text(value: float) -> str:
-    """A radius as people write it: 8/255 where it is one.
-
-    >>> eps_text(8 / 255), eps_text(0.5), eps_text(0.0)
-    ('8/255', '0.5', '0')
-    """
-    steps = value * 255
-    if 0 < value <= 1 and abs(steps - round(steps)) < 1e-6:
-        return f"{round(steps)}/255"
-    return f"{value:.4g}"
 
 
 def median_text(low: float, high: float) -> str:
@@ -137,14 +134,16 @@ def _ranking_grid(rows: pd.DataFrame) -> Grid:
             (
                 _threat(row),
                 str(row["rank"]),
-                _attack(row),
-                _share(row["robust_accuracy"], row["robust_low"], row["robust_high"]),
+                attack_name(row),
+                share_text(
+                    row["robust_accuracy"], row["robust_low"], row["robust_high"]
+                ),
                 f"{row['broken']}/{row['clean_correct']}",
                 str(row["only"]),
                 f"{row['left_out']:+.3f}",
                 _distance(row["median_distance"]),
-                _number(row["forwards"]),
-                _number(row["forwards_per_success"]),
+                number_text(row["forwards"]),
+                number_text(row["forwards_per_success"]),
                 _against(row),
             )
             for row in records(rows)
@@ -162,7 +161,7 @@ def _threat_grid(rows: pd.DataFrame) -> Grid:
                 _threat(row),
                 str(row["attacks"]),
                 f"{row['union']}/{row['clean_correct']}",
-                _share(row["accuracy"], row["ci_low"], row["ci_high"]),
+                share_text(row["accuracy"], row["ci_low"], row["ci_high"]),
             )
             for row in records(rows)
         ),
@@ -193,7 +192,7 @@ def _reach_grid(rows: pd.DataFrame) -> Grid:
             (
                 row["attack"],
                 row["norm"],
-                _share(row["area"], row["area_low"], row["area_high"]),
+                share_text(row["area"], row["area_low"], row["area_high"]),
                 "–" if math.isinf(row["largest_eps"]) else eps_text(row["largest_eps"]),
                 f"{row['broken']}/{row['clean_correct']}",
                 median_text(row["median_low"], row["median_high"]),
@@ -210,7 +209,7 @@ def _pass_grid(rows: pd.DataFrame) -> Grid:
     passes = sorted(set(rows["passes"]))
     lines: dict[tuple[str, str], dict[int, str]] = {}
     for row in records(rows):
-        cells = lines.setdefault((_threat(row), _attack(row)), {})
+        cells = lines.setdefault((_threat(row), attack_name(row)), {})
         cells[row["passes"]] = f"{row['success_rate']:.3f}"
     return Grid(
         title="Share of clean-correct images broken within so many forward passes",
@@ -227,10 +226,6 @@ def _threat(row: Record) -> str:
     return f"{row['norm']} {radius}"
 
 
-def _attack(row: Record) -> str:
-    return f"{row['attack']} ({row['tier']})" if row["target"] else str(row["attack"])
-
-
 def _against(row: Record) -> str:
     if math.isnan(row["p_corrected"]):
         return ""
@@ -238,13 +233,5 @@ def _against(row: Record) -> str:
     return p if row["told_apart"] is True else f"not distinguishable ({p})"
 
 
-def _share(value: float, low: float, high: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
-
-
 def _distance(value: float) -> str:
     return "" if math.isnan(value) else median_text(value, value)
-
-
-def _number(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.4g}"

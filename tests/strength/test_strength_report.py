@@ -7,7 +7,8 @@ import pytest
 from strength_tables import suite, table
 
 from robustgen.errors import RequestError
-from robustgen.strength.rendering import eps_text, strength_text
+from robustgen.grids import eps_text
+from robustgen.strength.rendering import strength_text
 from robustgen.strength.report import load_strength, write_strength
 from robustgen.strength.tallies import StrengthReport, strength_report
 from robustgen.table import PredictionTable, save_table
