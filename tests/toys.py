@@ -163,7 +163,7 @@ def projecting(*, count: int, encoder: bool = True, classifier: nn.Module) -> Vi
         missing={} if encoder else {"bpda_encoder": "It has none."},
         generative=Generative(
             gan=gan,
-            encoder=project.encoder if encoder else None,
+            encode=(lambda images, rows: project.encoder(images)) if encoder else None,
             projector=project,
             project=lambda images, rows, draw: project(images),
         ),

@@ -5,6 +5,7 @@ representation, here the code that the encoder gives it, is that of another imag
 a projection starts from that code, it starts in another class.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -22,7 +23,6 @@ from robustgen.adaptive.selection import Candidate, Problem, attacked
 from robustgen.adaptive.victim import Draw, Rows, Victim
 from robustgen.attacks.attack import AttackOutcome, Rngs
 from robustgen.attacks.passes import logits_of
-from robustgen.projectors.loss import Encoder
 from robustgen.threat import Threat
 from robustgen.types import Images, Labels, Logits, LogitsFn, PerSample, StylesPlus
 
@@ -38,10 +38,8 @@ def cannot_break(victim: Victim) -> str | None:
     """Why codes cannot be steered; None if they can."""
     if victim.generative is None:
         return f"The path '{victim.path}' has no generative model to mislead."
-    if victim.generative.encoder is None:
-        return f"The projection of path '{victim.path}' has no encoder to mislead."
-    if "bpda_encoder" not in victim.surrogates:
-        default = f"No gradient passes the encoder of path '{victim.path}'."
+    if victim.generative.encode is None:
+        default = f"The projection of path '{victim.path}' has no encoder to mislead."
         return victim.missing.get("bpda_encoder", default)
     return None
 
@@ -69,11 +67,11 @@ def breaking_candidates(problem: Problem) -> list[Candidate]:
 
 def _search(problem: Problem, *, toward: bool) -> AttackOutcome:
     budget, threat = problem.budget, problem.threat
-    encoder = _encoder_of(problem)
+    encode = _encoder_of(problem)
 
     def codes_of(images: Images, rows: Rows, draw: Draw) -> Logits:
-        del rows, draw
-        return encoder(images).flatten(1)
+        del draw
+        return encode(images, rows).flatten(1)
 
     def attack(
         logits_fn: LogitsFn, images: Images, labels: Labels, _: Threat, rngs: Rngs
@@ -83,7 +81,7 @@ def _search(problem: Problem, *, toward: bool) -> AttackOutcome:
             first = images
         else:
             with torch.no_grad():
-                own = encoder(images)
+                own = encode(images, torch.arange(len(images), device=images.device))
             measure = _distance(logits_fn, own, sign=1.0)
             first = random_start(images, threat, rngs)
         shares = step_shares(budget.breaking_steps, budget.step_share)
@@ -105,11 +103,11 @@ def _search(problem: Problem, *, toward: bool) -> AttackOutcome:
     )
 
 
-def _encoder_of(problem: Problem) -> Encoder:
-    encoder = model_of(problem).encoder
-    if encoder is None:
+def _encoder_of(problem: Problem) -> Callable[[Images, Rows], StylesPlus]:
+    encode = model_of(problem).encode
+    if encode is None:
         raise ValueError(f"path '{problem.victim.path}' has no encoder")
-    return encoder
+    return encode
 
 
 def _target_steps(problem: Problem) -> int:

@@ -38,6 +38,7 @@ from robustgen.defense import (
     predict_paths,
 )
 from robustgen.errors import RequestError, unknown_name
+from robustgen.gan.class_means import ClassMeanEncoder
 from robustgen.projectors.encoder_only import EncoderProjector
 from robustgen.projectors.in_domain import InDomainProjector
 from robustgen.projectors.loss import Encoder, Gan, suitable_chunk
@@ -304,6 +305,18 @@ class _Path:
             labels=classes_for(self.defense, images),
         )
 
+    def encode(self, images: Images, rows: Rows) -> StylesPlus:
+        """The codes at which the projection starts, with gradients to the images."""
+        encoder = encoder_of(self.projector)
+        assert encoder is not None  # else nobody asks
+        masks = self.masks_of(rows, images)
+        return torch.cat(
+            [
+                encoder(images[some], None if masks is None else masks[some])
+                for some in _slices(len(images), suitable_chunk(images))
+            ]
+        )
+
     @torch.no_grad()
     def predict(self, images: Images, rows: Rows, draw: Draw) -> Logits:
         """Log-probabilities of one draw of the full path."""
@@ -345,7 +358,7 @@ def _victim(path: _Path, defense: Defense, classes: int) -> Victim:
             missing[tier] = reason
     generative = Generative(
         gan=defense.projector.gan,
-        encoder=encoder_of(defense.projector),
+        encode=path.encode if "bpda_encoder" in surrogates else None,
         projector=defense.projector,
         project=path.project,
     )
@@ -376,8 +389,11 @@ def _missing(tier: Tier, path: _Path) -> str | None:
         return "no generator, and so no encoder." if tier == "bpda_encoder" else None
     if tier == "unrolled":
         return can_unroll(path.projector)
-    if encoder_of(path.projector) is None:
+    encoder = encoder_of(path.projector)
+    if encoder is None:
         return f"{type(path.projector).__name__} has no encoder to go backward through."
+    if isinstance(encoder, ClassMeanEncoder):
+        return "the encoder looks up the mean code of a class, which has no gradient."
     return None
 
 
@@ -515,16 +531,7 @@ class _Surrogate:
         projection = self.path.project(images, rows, draw)
         if self.tier == "bpda_identity":
             return self._as_images(images, projection)
-        encoder = encoder_of(self.path.projector)
-        assert encoder is not None  # else the tier is missing
-        masks = self.path.masks_of(rows, images)
-        start = torch.cat(
-            [
-                encoder(images[some], None if masks is None else masks[some])
-                for some in _slices(len(images), suitable_chunk(images))
-            ]
-        )
-        w_plus = follow(projection.w_plus, start)
+        w_plus = follow(projection.w_plus, self.path.encode(images, rows))
         pictures = torch.cat(
             [self._gan.synthesize(part) for part in w_plus.split(_block(images))]
         )

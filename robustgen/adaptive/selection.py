@@ -23,7 +23,14 @@ from robustgen.projectors.method import Projection
 from robustgen.rngs import rng_for
 from robustgen.seeding import derive_seed
 from robustgen.threat import Threat
-from robustgen.types import Images, Labels, Logits, LogitsFn, PerSample
+from robustgen.types import (
+    Images,
+    Labels,
+    Logits,
+    LogitsFn,
+    PerSample,
+    StylesPlus,
+)
 
 CLEAR = 0.1
 """Lead, in nats, from which an image of a path that draws nothing counts as broken for
@@ -283,7 +290,14 @@ def _rerouted_model(
     def project(images: Images, rows: Rows, draw: Draw) -> Projection:
         return generative.project(images, rows_of(rows), draw_of(draw))
 
-    return replace(generative, project=project)
+    encode = generative.encode
+    if encode is None:
+        return replace(generative, project=project)
+
+    def encoded(images: Images, rows: Rows) -> StylesPlus:
+        return encode(images, rows_of(rows))
+
+    return replace(generative, project=project, encode=encoded)
 
 
 def _open(problem: Problem, least: PerSample) -> Rows:

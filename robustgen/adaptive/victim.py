@@ -13,10 +13,10 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from robustgen.errors import RequestError
-from robustgen.projectors.loss import Encoder, Gan
+from robustgen.projectors.loss import Gan
 from robustgen.projectors.method import Projection, ProjectionMethod
 from robustgen.seeding import derive_seed
-from robustgen.types import Images, Logits, LogitsFn
+from robustgen.types import Images, Logits, LogitsFn, StylesPlus
 
 Stream: TypeAlias = Literal["attack", "select", "score"]
 
@@ -47,13 +47,15 @@ class Generative:
 
     Args:
         gan: The generator.
-        encoder: Images to codes; None where the defense has none.
+        encode: Images and their rows to the codes at which the projection starts, with
+            gradients to the images; None where no gradient passes or there is no
+            encoder.
         projector: The projection method.
         project: Images, their rows and a draw to their projection, as the path does it.
     """
 
     gan: Gan
-    encoder: Encoder | None
+    encode: Callable[[Images, Rows], StylesPlus] | None
     projector: ProjectionMethod
     project: Callable[[Images, Rows, Draw], Projection]
 

@@ -27,6 +27,7 @@ from robustgen.attacks.isolation import isolated
 from robustgen.budgets import BUDGETS
 from robustgen.defense import Defense, predict_paths
 from robustgen.errors import RequestError
+from robustgen.gan.class_means import ClassMeanEncoder
 from robustgen.gan.layers import LayerRange
 from robustgen.projectors.defensegan import DefenseGanProjector
 from robustgen.projectors.encoder_only import EncoderProjector
@@ -670,7 +671,27 @@ def test_what_a_path_cannot_offer_it_explains():
     }
     generative = found["reconstruction"].generative
     assert generative is not None
-    assert generative.encoder is None
+    assert generative.encode is None
+
+
+def test_codes_that_are_looked_up_have_no_gradient_to_follow():
+    means = torch.zeros(CLASSES, GAN.num_layers, GAN.w_dim)
+    looked_up = ClassMeanEncoder(means, Classifier())
+    found = victims(EncoderProjector(GAN, looked_up))["reconstruction"]
+    assert "bpda_encoder" not in found.surrogates
+    assert "mean code of a class" in found.missing["bpda_encoder"]
+    assert found.generative is not None
+    assert found.generative.encode is None
+
+
+def test_the_encoder_of_an_attack_sees_the_mask_that_the_projection_sees():
+    masks = torch.zeros(4, 1, SIDE, SIDE)
+    masks[:, :, :2] = 1
+    found = victims(masks=masks)["reconstruction"].generative
+    assert found is not None
+    assert found.encode is not None
+    x, some = images()[[2, 0]], torch.tensor([2, 0])
+    same(found.encode(x, some), ENCODER(x, masks[some]))
 
 
 @pytest.mark.parametrize(
