@@ -173,6 +173,8 @@ class Evidence(_Evidence):
     data: tuple[DataEvidence, ...] = ()
     skipped_tiers: tuple[tuple[str, str, str], ...] = ()
     """`(path, tier, reason)` of what a suite asked for and a defense cannot offer."""
+    address: str = ""
+    """Fingerprint of all that it was measured on; the same is not measured again."""
 
 
 def save_evidence(evidence: Evidence, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
@@ -65,11 +66,11 @@ def of_source(thing: object) -> str:
     return sha256_of(Path(path))
 
 
-def of_code() -> str:
-    """Fingerprint of the code that makes predictions."""
+def of_code(parts: Sequence[str] = _CODE) -> str:
+    """Fingerprint of the code that makes predictions, or of other parts."""
     package = Path(__file__).parent
     files: list[Path] = []
-    for part in _CODE:
+    for part in parts:
         path = package / part
         files += sorted(path.rglob("*.py")) if path.is_dir() else [path]
     return of_texts(*(sha256_of(file) for file in files))

@@ -30,6 +30,7 @@ from robustgen.datasets import build_dataset
 from robustgen.defense import Defense, WholeDefense
 from robustgen.devices import find_device
 from robustgen.ensembling import EnsembleRule
+from robustgen.errors import RequestError
 from robustgen.evaluate import (
     Batch,
     Subject,
@@ -40,7 +41,7 @@ from robustgen.evaluate import (
     missing_tier,
     train_substitutes,
 )
-from robustgen.evidence import save_evidence
+from robustgen.evidence import load_evidence, save_evidence
 from robustgen.files import sha256_of, write_text
 from robustgen.library import TierAttack
 from robustgen.outcomes import CLEAN, clean_alpha
@@ -203,6 +204,7 @@ def _run_pair(cases: Sequence[Case], work: _Work) -> _Done:
     found: dict[str, PredictionTable] = {}
     alpha: dict[str, float] = {}
     skipped: list[tuple[str, str, str]] = []
+    addresses = [fingerprints.of_code(("probes",))]
     for case in cases:
         if isinstance(case.attack, TierAttack):
             subject = _tier_subject(case, case.attack, loaded, alpha, work)
@@ -218,6 +220,7 @@ def _run_pair(cases: Sequence[Case], work: _Work) -> _Done:
         for split in splits:
             name = f"{case.name}-{split}"
             address = _address(case, split, loaded, (*texts, work.code_sha256))
+            addresses.append(address)
             store = BatchStore(work.folder / "batches" / f"{name}-{address[:16]}")
             part = loaded.parts[split]
             stage = f"{case.name} {split}"
@@ -242,10 +245,22 @@ def _run_pair(cases: Sequence[Case], work: _Work) -> _Done:
         skipped=tuple(skipped),
         device=work.device,
     )
-    evidence = probe_pair(cases, probe, run_seconds=time.monotonic() - began)
     file = f"{'-'.join(cases[0].pair.labels)}.json"
-    save_evidence(evidence, work.folder / "probes" / file)
+    path = work.folder / "probes" / file
+    address = fingerprints.of_texts(*addresses)
+    if _measured_at(path) != address:
+        began_probes = time.monotonic() - began
+        evidence = probe_pair(cases, probe, run_seconds=began_probes)
+        save_evidence(evidence.model_copy(update={"address": address}), path)
     return _Done(strips, {*found, file})
+
+
+def _measured_at(path: Path) -> str:
+    """The address of evidence on disk; empty where there is none to read."""
+    try:
+        return load_evidence(path).address
+    except RequestError:
+        return ""
 
 
 def _load_pair(case: Case, device: torch.device, plugins: Sequence[str]) -> _LoadedPair:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -82,6 +83,22 @@ def replace_run(monkeypatch: pytest.MonkeyPatch, run: Callable[..., Any]) -> Non
     )
     monkeypatch.setitem(sys.modules, "robustgen.runner", runner)
     monkeypatch.setitem(sys.modules, "robustgen.rendering", rendering)
+
+
+class FakeReport:
+    """What the command line asks of a report."""
+
+    def __init__(self, *verdicts: str) -> None:
+        self.accuracy = pd.DataFrame(
+            {
+                "verdict": verdicts,
+                "attack": ["pgd"] * len(verdicts),
+                "path": ["defense"] * len(verdicts),
+            }
+        )
+
+    def __str__(self) -> str:
+        return "the report"
 
 
 def pair(**changes: Any) -> dict[str, Any]:
@@ -205,15 +222,16 @@ def test_dry_run_shows_cases_and_cost(capsys: pytest.CaptureFixture[str]):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("Profile: embedded (stand-in assets")
     assert lines[1] == (
-        "Suite celebahq_smiling, seed 3: 4 cases of 10 validation and 10 test images"
+        "Suite celebahq_smiling, seed 3: 5 cases of 10 validation and 10 test images"
     )
-    names = [line.split()[0] for line in lines[2:7]]
+    names = [line.split()[0] for line in lines[2:8]]
     assert names == [
         "case",
         *(f"faces-faces-{a}" for a in ("clean", "fgsm", "pgd", "cw")),
+        "faces-faces-bpda_encoder-reconstruction",
     ]
     text = "\n".join(lines)
-    assert "Cost: 80 images" in text
+    assert "Cost: 90 images" in text
     assert "2,560 images made" in text
     assert "Would write reports/runs/celebahq_smiling-embedded/" in text
     assert not Path("reports").exists()
@@ -251,16 +269,27 @@ def test_plugins_are_found_in_the_working_folder(capsys: pytest.CaptureFixture[s
     assert "digits-net-pgd" in capsys.readouterr().out
 
 
+def test_an_invalid_row_ends_with_status_3(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    found = FakeReport("TRUSTED", "INVALID", "SUSPECT")
+    replace_run(monkeypatch, lambda suite, **options: found)
+    assert status("run", written(suite_of()), "--out", "here") == 3
+    captured = capsys.readouterr()
+    assert "table of the report" in captured.out
+    assert "1 rows of accuracy.csv are INVALID (pgd on defense)" in captured.err
+
+
 def test_run_passes_everything_on(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     seen: dict[str, Any] = {}
 
-    def fake_run(suite: object, **options: Any) -> str:
+    def fake_run(suite: object, **options: Any) -> FakeReport:
         seen.update(options, suite=suite)
         options["progress"].start("stage", 3)
         options["progress"].advance(3)
-        return "the report"
+        return FakeReport("TRUSTED", "SUSPECT")
 
     replace_run(monkeypatch, fake_run)
     argv = ("run", written(suite_of()), "--out", "here", "--device", "cpu", "--fresh")

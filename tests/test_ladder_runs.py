@@ -88,7 +88,7 @@ def test_every_tier_has_one_row_for_each_path(whole: Path):
     assert found == [
         (tier, path)
         for tier in ("bpda_encoder", "unrolled", "square")
-        for path in ("reconstruction", "combined_ensemble")
+        for path in ("combined_ensemble", "reconstruction")
     ]
     assert set(rungs.split) == {"test"}
     assert set(rungs.n) == {5}

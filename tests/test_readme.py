@@ -124,6 +124,6 @@ def test_every_link_to_a_file_leads_somewhere():
     targets = re.findall(r"\]\((?!http)([^)]+)\)", README)
     assert targets
     scripts = re.findall(r"python (benchmarks/\w+\.py)", README)
-    assert len(set(scripts)) == 3
+    assert len(set(scripts)) == 2
     for target in (*targets, *scripts):
         assert (ROOT / target).exists(), target
