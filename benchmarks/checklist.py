@@ -1,6 +1,6 @@
 """The evaluation checklist, filled in from a run's own results.
 
-python benchmarks/checklist.py reports/runs/ladder_faces-embedded docs/checklist.md
+python benchmarks/checklist.py reports/runs/ladder_digits-embedded docs/checklist.md
 """
 
 import sys
