@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from gan.published import (
@@ -80,6 +81,31 @@ def test_a_users_own_parts_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         main(["run", *line[1].split(), "--out", str(tmp_path / "run")])
     assert ended.value.code == 0
     assert "brighter" in (tmp_path / "run" / "accuracy.csv").read_text()
+
+
+def test_a_whole_defense_of_ones_own_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("my_defense.py", "defense.yaml"):
+        (tmp_path / name).write_text(named_file(name), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    line = re.search(r"^python run_suite.py (defense.yaml .+)$", README, re.MULTILINE)
+    assert line is not None
+    with pytest.raises(SystemExit) as ended:
+        main(["run", *line[1].split(), "--out", "run", "--limit", "12"])
+    assert ended.value.code == 0
+    frame = pd.read_csv("run/accuracy.csv")
+    rows = frame[(frame["path"] == "defense") & (frame["split"] == "test")]
+    found = dict(zip(rows["tier"], rows["accuracy"], strict=True))
+    assert list(found) == [
+        *("none", "oblivious", "transfer", "bpda_identity", "unrolled"),
+        *("square", "spsa"),
+    ]
+    # Rounding hides the gradient and nothing else.
+    assert (found["unrolled"], found["bpda_identity"]) == (1.0, 0.0)
+    verdicts = dict(zip(rows["tier"], rows["verdict"], strict=True))
+    assert verdicts["unrolled"] == "SUSPECT"
+    assert verdicts["bpda_identity"] == "TRUSTED"
 
 
 def test_files_of_ones_own_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
