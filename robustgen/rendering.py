@@ -14,7 +14,6 @@ from tabulate import tabulate
 from robustgen.ensembling import ALPHA_TIE_RULE, CLASS_TIE_RULE
 from robustgen.errors import RequestError
 from robustgen.grids import (
-    OBLIVIOUS_NOTE,
     Grid,
     Subject,
     accuracy_grid,
@@ -130,7 +129,8 @@ def report_notes(
         if limit is None
         else (f"A quick look at {limit} images of each split at most (--limit).",)
     )
-    oblivious = (OBLIVIOUS_NOTE,) if "oblivious" in set(tiers) else ()
+    note = oblivious_note(tiers)
+    oblivious = (note,) if note else ()
     return (head, *cut, *oblivious, *READING_NOTES)
 
 
