@@ -61,7 +61,7 @@ CHEAP_SHARE = 0.03
 NOISE_DRAWS = 5
 """Noises that each image of a path meets; the bare classifier meets 20."""
 
-SHARE = 0.04
+SHARE = 0.02
 """Survivors of a tier that are searched for longer, as a share of the test images."""
 
 
@@ -245,7 +245,7 @@ def _sweeps(
     victim = probe.victim("image", rows, None)
     for attack, own in _swept(listed, probe, labels):
         yield from probe_sweep(attack, victim, images, labels, own=own, seed=seed)
-    rows, images, labels = probe.first(DEAR)
+    rows, images, labels = probe.first(DEAR // 2)
     for attack in _strongest_tiers(tiers):
         victim = probe.victim(attack.target, rows, attack)
         yield from probe_tier_sweep(attack, victim, images, labels, seed=seed)
