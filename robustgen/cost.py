@@ -20,6 +20,7 @@ from robustgen.library import (
     SquareAttack,
     TierAttack,
 )
+from robustgen.names import GRADIENT_TIERS
 from robustgen.projection_settings import max_passes
 from robustgen.suite import GENERATED_PATHS, Case
 
@@ -103,9 +104,6 @@ others, on networks of the released sizes."""
 
 BATCH_PIXELS = 2**22
 """Pixels, over all images, of a batch; 64 images at most."""
-
-GRADIENT_TIERS = ("bpda_identity", "bpda_encoder", "unrolled")
-"""Tiers that follow gradients of a path, and look at few of its views at a time."""
 
 TRANSFER_CANDIDATES = 4
 """Images, of each one attacked, that tier `transfer` asks a path about."""

@@ -53,5 +53,8 @@ another kind: `latent` and `projection_breaking` know everything but move differ
 ADAPTIVE_TIERS = TIERS[1:]
 """Tiers whose attacks are aimed at one path of the defense."""
 
+GRADIENT_TIERS = ("bpda_identity", "bpda_encoder", "unrolled")
+"""Tiers that take steps along gradients of a path."""
+
 DEFENSE = "defense"
 """Path of a whole defense that the user brings."""

@@ -16,13 +16,13 @@ from robustgen.adaptive.search import (
     Measure,
     ascend,
     gradient_of,
-    random_start,
     step_shares,
 )
 from robustgen.adaptive.selection import Candidate, Problem, attacked
 from robustgen.adaptive.victim import Draw, Rows, Victim
 from robustgen.attacks.attack import AttackOutcome, Rngs
 from robustgen.attacks.passes import logits_of
+from robustgen.attacks.steps import start_anywhere
 from robustgen.threat import Threat
 from robustgen.types import Images, Labels, Logits, LogitsFn, PerSample, StylesPlus
 
@@ -83,7 +83,7 @@ def _search(problem: Problem, *, toward: bool) -> AttackOutcome:
             with torch.no_grad():
                 own = encode(images, torch.arange(len(images), device=images.device))
             measure = _distance(logits_fn, own, sign=1.0)
-            first = random_start(images, threat, rngs)
+            first = start_anywhere(images, threat, rngs)
         shares = step_shares(budget.breaking_steps, budget.step_share)
         return ascend(measure, images, threat, first, shares=shares)
 

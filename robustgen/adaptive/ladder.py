@@ -31,7 +31,7 @@ from robustgen.attacks.attack import (
 from robustgen.attacks.square import build_square
 from robustgen.budgets import Budget
 from robustgen.errors import RequestError, unknown_name
-from robustgen.names import ADAPTIVE_TIERS
+from robustgen.names import ADAPTIVE_TIERS, GRADIENT_TIERS
 from robustgen.rngs import rng_for
 from robustgen.threat import Threat
 from robustgen.types import Images, Labels, LogitsFn
@@ -44,9 +44,6 @@ __all__ = [
     "run_tier",
     "score_draws",
 ]
-
-GRADIENT_TIERS = ("bpda_identity", "bpda_encoder", "unrolled")
-"""Tiers that follow gradients of a surrogate of the path."""
 
 
 def applies(tier: str, victim: Victim) -> str | None:

@@ -19,6 +19,7 @@ from robustgen.adaptive.selection import (
 from robustgen.adaptive.victim import Rows
 from robustgen.attacks.attack import AttackOutcome, Rngs
 from robustgen.attacks.passes import logits_of
+from robustgen.attacks.steps import start_anywhere, uphill
 from robustgen.threat import Threat
 from robustgen.types import Flags, Images, Labels, Logits, LogitsFn, PerSample
 
@@ -79,7 +80,7 @@ def _search(problem: Problem, *, name: str, loss: Loss, start: str) -> AttackOut
     ) -> Images:
         first = images
         if start == "random":
-            first = random_start(images, threat, rngs)
+            first = start_anywhere(images, threat, rngs)
         elif start == "given" and problem.starts is not None:
             first = threat.clip(problem.starts, images)
         return ascend(
@@ -146,7 +147,7 @@ def ascend(
             rows = rows[~leave(x[rows], rows, reached)]
             if not len(rows):
                 break
-        moved = x[rows] + shares[step] * threat.eps * direction(ahead[rows], threat)
+        moved = x[rows] + shares[step] * threat.eps * uphill(ahead[rows], threat.norm)
         x[rows] = threat.clip(moved, images[rows])
     return best
 
@@ -209,31 +210,6 @@ def step_shares(steps: int, share: float) -> list[float]:
     falls = [1 - 0.9 * step / max(1, steps - 1) for step in range(steps)]
     first = max(share, 1 / sum(falls))
     return [round(first * fall, 12) for fall in falls]
-
-
-def direction(gradient: Images, threat: Threat) -> Images:
-    """The step of length 1 in the norm of the threat that a gradient asks for."""
-    if threat.norm == "linf":
-        return gradient.sign()
-    length = gradient.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-    return gradient / length.clamp(min=1e-30)
-
-
-def random_start(images: Images, threat: Threat, rngs: Rngs) -> Images:
-    """An even draw from the ball around each image, cut to [0, 1]."""
-    shape = images.shape[1:]
-    if threat.norm == "linf":
-        noise = [torch.rand(shape, generator=rng) * 2 - 1 for rng in rngs]
-    else:
-        noise = [_in_unit_ball(torch.zeros(shape), rng) for rng in rngs]
-    offset = torch.stack(noise).to(images) * threat.eps
-    return threat.clip(images + offset, images)
-
-
-def _in_unit_ball(like: Tensor, rng: torch.Generator) -> Tensor:
-    normal = torch.randn(like.shape, generator=rng)
-    radius = torch.rand((), generator=rng) ** (1 / like.numel())
-    return radius * normal / normal.norm().clamp(min=1e-30)
 
 
 def leaves(problem: Problem, *, trusted: bool = False) -> Leave | None:

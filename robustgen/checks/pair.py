@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from robustgen.checks.finding import Effect, Finding, Status
 from robustgen.evidence import Evidence
 from robustgen.metrics import select_alpha
+from robustgen.names import GRADIENT_TIERS
 from robustgen.outcomes import CLEAN, Outcome, Outcomes
 from robustgen.table import PredictionTable, TableKey
 
@@ -20,9 +21,6 @@ GRADIENT_KINDS = frozenset(
 )
 """Attacks that follow gradients until an image is broken. One step of FGSM is not
 meant to break every image."""
-
-GRADIENT_TIERS = ("bpda_identity", "bpda_encoder", "unrolled")
-"""Tiers that follow gradients of the scored path in pixels."""
 
 IMAGE = "image"
 """The path that nothing defends."""

@@ -25,6 +25,7 @@ from robustgen.library import (
     PgdAttack,
     TierAttack,
 )
+from robustgen.names import GRADIENT_TIERS
 from robustgen.probes.outputs import PROBE_DRAW
 from robustgen.rngs import rng_for
 from robustgen.threat import Threat
@@ -298,7 +299,7 @@ def reach(attack: AttackSpec | TierAttack) -> ReachEvidence | None:
     elif isinstance(attack, MifgsmAttack):
         travel = attack.settings.steps * attack.settings.step_size
         needed = attack.eps
-    elif isinstance(attack, TierAttack) and attack.tier in SEARCHING_TIERS:
+    elif isinstance(attack, TierAttack) and attack.tier in GRADIENT_TIERS:
         budget = attack.budget
         # Steps fall to a tenth of the first: on average they are 0.55 of it.
         travel = 0.55 * budget.step_share * attack.eps * budget.steps
@@ -308,7 +309,3 @@ def reach(attack: AttackSpec | TierAttack) -> ReachEvidence | None:
     return ReachEvidence(
         attack=attack.name, tier=attack.tier, travel=travel, needed=needed
     )
-
-
-SEARCHING_TIERS = ("bpda_identity", "bpda_encoder", "unrolled")
-"""Tiers that take signed steps along gradients."""

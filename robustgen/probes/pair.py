@@ -26,9 +26,8 @@ from robustgen.evidence import (
     SweepEvidence,
 )
 from robustgen.library import ApgdAttack, AttackSpec, PgdAttack, TierAttack
-from robustgen.names import DEFENSE
+from robustgen.names import DEFENSE, GRADIENT_TIERS
 from robustgen.probes.attacks import (
-    SEARCHING_TIERS,
     probe_longer_attack,
     probe_longer_tier,
     probe_noise,
@@ -275,7 +274,7 @@ def _strongest_tiers(tiers: Sequence[TierAttack]) -> list[TierAttack]:
     found: dict[str, TierAttack] = {}
     for attack in tiers:
         dear = attack.tier == "unrolled" and attack.target != DEFENSE
-        if attack.tier in SEARCHING_TIERS and not dear:
+        if attack.tier in GRADIENT_TIERS and not dear:
             found[attack.target] = attack
     return list(found.values())
 
@@ -297,7 +296,7 @@ def _convergence(
     }
     for attack in tiers:
         table = found.get((attack.tier, attack.target))
-        if table is None or attack.tier not in SEARCHING_TIERS:
+        if table is None or attack.tier not in GRADIENT_TIERS:
             continue
         left = np.flatnonzero(table.cost["select_margin"] <= 0)
         count = max(1, math.ceil(SHARE * len(table.label)))

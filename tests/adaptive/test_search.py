@@ -6,11 +6,10 @@ import toys
 
 from robustgen.adaptive.search import (
     ascend,
-    direction,
     loss_measure,
-    random_start,
     step_shares,
 )
+from robustgen.attacks.steps import start_anywhere, uphill
 from robustgen.rngs import rng_for
 from robustgen.threat import Threat
 
@@ -31,7 +30,7 @@ def test_steps_fall_to_a_tenth_and_reach_the_edge(steps):
 def test_random_starts_fill_the_ball_and_belong_to_their_generator():
     images = toys.gray(*[0.5] * 400)
     for threat, share in ((LINF, 0.5), (L2, 0.5 ** (1 / 16))):
-        starts = random_start(images, threat, [rng_for(0, i) for i in range(400)])
+        starts = start_anywhere(images, threat, [rng_for(0, i) for i in range(400)])
         lengths = threat.distance(starts, images) / threat.eps
         assert lengths.max() <= 1 + 1e-5
         if threat.norm == "l2":  # half of the volume lies within this radius
@@ -41,13 +40,13 @@ def test_random_starts_fill_the_ball_and_belong_to_their_generator():
         else:
             change = (starts - images).abs().flatten() / threat.eps
             assert change.mean().item() == pytest.approx(0.5, abs=0.02)
-    alone = random_start(images[:1], LINF, [rng_for(0, 7)])
-    together = random_start(images[:9], LINF, [rng_for(0, i) for i in range(9)])
+    alone = start_anywhere(images[:1], LINF, [rng_for(0, 7)])
+    together = start_anywhere(images[:9], LINF, [rng_for(0, i) for i in range(9)])
     assert torch.equal(alone[0], together[7])
 
 
 def test_a_gradient_of_zero_or_nan_moves_nothing():
-    assert not direction(torch.zeros(2, 1, 4, 4), L2).any()
+    assert not uphill(torch.zeros(2, 1, 4, 4), "l2").any()
     images = toys.gray(0.3, 0.6)
 
     def measure(x, rows, last):
