@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from robustgen import cli, cost
-from robustgen.cli import main
+from robustgen import cost
+from robustgen.cli import main, terminal
 
 ROOT = Path(__file__).parents[1]
 
@@ -204,7 +204,7 @@ def test_a_folder_that_cannot_be_written(
     def refuse(**_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(cli.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(terminal.tempfile, "TemporaryFile", refuse)
     error = refusal(capsys, "run", written(suite_of()), "--out", "locked")
     assert "locked: cannot write here (Permission denied)" in error
 
@@ -348,7 +348,7 @@ def test_run_suite_is_the_run_command():
 
 def test_plain_progress_tells_the_time_left(capsys: pytest.CaptureFixture[str]):
     now = [0.0]
-    lines = cli._Lines(clock=lambda: now[0])
+    lines = terminal.Lines(clock=lambda: now[0])
     lines.start("project", 40)
     for _ in range(3):
         now[0] += 6
@@ -362,7 +362,7 @@ def test_plain_progress_tells_the_time_left(capsys: pytest.CaptureFixture[str]):
 def test_bars_follow_the_stages():
     from rich.console import Console
 
-    bars = cli._Bars(Console(quiet=True))
+    bars = terminal.Bars(Console(quiet=True))
     bars.advance()
     bars.start("project", 40)
     bars.advance(5)

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -8,8 +9,11 @@ from hypothesis.extra.numpy import arrays
 
 from robustgen.intervals import (
     bootstrap_interval,
+    mcnemar_p,
     paired_difference,
+    paired_interval,
     share,
+    sign_flip_p,
     wilson_interval,
 )
 from robustgen.seeding import numpy_rng
@@ -89,3 +93,40 @@ def test_pairing_is_narrower_than_two_separate_intervals():
     change = paired_difference(first, second, numpy_rng(0))
     low, high = wilson_interval(first.sum(), 400)
     assert change.high - change.low < high - low
+
+
+@given(st.lists(st.integers(-4, 4), max_size=9))
+def test_the_sign_flip_test_is_the_share_of_sign_patterns_as_extreme(steps: list[int]):
+    sizes = [abs(step) for step in steps if step]
+    signs = itertools.product((-1, 1), repeat=len(sizes))
+    sums = [sum(s * k for s, k in zip(sign, sizes, strict=True)) for sign in signs]
+    extreme = [total for total in sums if abs(total) >= abs(sum(steps))]
+    expected = len(extreme) / len(sums)
+    assert sign_flip_p(np.array(steps, np.int64)) == pytest.approx(expected, abs=1e-12)
+
+
+@given(st.integers(0, 60), st.integers(0, 60), st.integers(1, 20))
+def test_for_decisions_the_sign_flip_test_is_mcnemars(gained: int, lost: int, of: int):
+    steps = np.array([of] * gained + [-of] * lost + [0] * 7, np.int64)
+    assert sign_flip_p(steps) == pytest.approx(mcnemar_p(gained, lost), abs=1e-12)
+
+
+def test_many_small_losses_are_seen_though_no_majority_changed():
+    # 40 images fall from 20 of 20 draws to 14, two rise by 1: a sum of -238 of 242.
+    steps = np.array([-6] * 40 + [1] * 2, np.int64)
+    assert sign_flip_p(steps) == pytest.approx(4 * 2.0**-41, rel=1e-9)
+
+
+def test_thousands_of_flips_underflow_nowhere_that_counts():
+    steps = np.array([1] * 1600 + [-1] * 1400, np.int64)
+    assert sign_flip_p(steps) == pytest.approx(mcnemar_p(1600, 1400), rel=1e-9)
+
+
+def test_the_paired_interval_is_bonett_and_prices():
+    # f12 = 5, f21 = 12 of n = 100: p12 = 6/102, p21 = 13/102.
+    delta = np.array([1.0] * 5 + [-1.0] * 12 + [0.0] * 83)
+    p12, p21 = 6 / 102, 13 / 102
+    half = 1.959963984540054 * math.sqrt((p12 + p21 - (p12 - p21) ** 2) / 102)
+    expected = (p12 - p21 - half, p12 - p21 + half)
+    assert paired_interval(delta) == pytest.approx(expected, abs=1e-12)
+    assert all(map(math.isnan, paired_interval(np.zeros(0))))

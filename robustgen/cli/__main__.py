@@ -1,0 +1,7 @@
+"""`python -m robustgen.cli`."""
+
+import sys
+
+from robustgen.cli import main
+
+sys.exit(main())

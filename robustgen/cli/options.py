@@ -1,0 +1,27 @@
+"""Options that several commands share."""
+
+import enum
+from typing import Annotated
+
+import typer
+
+
+class ProfileOption(enum.StrEnum):
+    """Which assets a run uses."""
+
+    AUTO = "auto"
+    EMBEDDED = "embedded"
+    FULL = "full"
+
+
+class DeviceOption(enum.StrEnum):
+    """Where a run computes."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+Seed = Annotated[
+    int | None, typer.Option(min=0, max=2**63 - 1, help="Instead of the file's seed.")
+]

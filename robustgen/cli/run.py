@@ -1,0 +1,134 @@
+"""`robustgen run`: a suite to a report."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from robustgen.allocator import LARGE, keep_large_blocks
+from robustgen.cli.dry_run import dry_run_text
+from robustgen.cli.options import DeviceOption, ProfileOption, Seed
+from robustgen.cli.terminal import interruptible, refuse_file, show_progress, writable
+from robustgen.plugins import Factory, check_plugins, require_plugin
+from robustgen.sources import choose_profile
+from robustgen.suite import Case, load_suite, narrow, resolve_cases
+
+if TYPE_CHECKING:
+    from robustgen.report_schema import Report
+
+
+def run_command(
+    suite: Annotated[str, typer.Argument(help="A YAML file, or a shipped suite.")],
+    profile: Annotated[
+        ProfileOption,
+        typer.Option(help="auto: full if all its files are here, else embedded."),
+    ] = ProfileOption.AUTO,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write. [default: reports/runs/SUITE-PROFILE]"),
+    ] = None,
+    device: Annotated[
+        DeviceOption, typer.Option(help="auto: cuda if there is one.")
+    ] = DeviceOption.AUTO,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Images of each split, at most.")
+    ] = None,
+    seed: Seed = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=100_000,
+            help="Changes speed, no number. [default: 64, fewer from 512 px]",
+        ),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Reuse nothing from an earlier run.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the cases and the cost, and stop.")
+    ] = False,
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODULE", help="A module whose factories may run."),
+    ] = None,
+) -> None:
+    """Runs a suite: attacks, projects, varies, classifies, and reports."""
+    plugins = tuple(plugin or ())
+    asked = narrow(load_suite(suite), seed=seed, limit=limit)
+    chosen, message = choose_profile(asked, profile.value)
+    typer.echo(message)
+    cases = resolve_cases(asked, chosen)
+    for factory in _factories(cases):
+        require_plugin(factory, plugins)
+    check_plugins(plugins)
+    folder = out or Path("reports/runs") / f"{asked.name}-{chosen}"
+    if dry_run:
+        refuse_file(folder)
+        typer.echo(dry_run_text(asked, cases, folder, batch_size))
+        return
+    writable(folder)
+    if any(case.domain and case.domain.resolution >= LARGE for case in cases):
+        keep_large_blocks()
+    again = "Finished work is kept; the same command continues."
+    with interruptible(again), show_progress() as told:
+        from robustgen.rendering import terminal_table
+        from robustgen.runner import run
+
+        report = run(
+            asked,
+            out=folder,
+            profile=profile.value,
+            device=device.value,
+            limit=limit,
+            seed=seed,
+            batch_size=batch_size,
+            fresh=fresh,
+            plugins=plugins,
+            progress=told,
+        )
+    typer.echo(terminal_table(report))
+    typer.echo(f"Written to {folder}/: open report.html")
+    refuse_invalid(report)
+
+
+def _factories(cases: Sequence[Case]) -> list[str]:
+    """Every `module:callable` that the cases would run."""
+    found: list[str] = []
+    for case in cases:
+        pair = case.pair
+        assets = (
+            pair.dataset,
+            pair.classifier,
+            pair.defense,
+            pair.generator,
+            pair.encoder,
+            pair.perceptual,
+        )
+        found += [asset.factory for asset in assets if isinstance(asset, Factory)]
+        if case.attack.attack == "factory":
+            found.append(case.attack.factory)
+    return list(dict.fromkeys(found))
+
+
+def refuse_invalid(report: "Report") -> None:
+    """Ends with status 3 where a number is no measurement."""
+    invalid = report.accuracy.loc[report.accuracy["verdict"] == "INVALID"]
+    if len(invalid):
+        about = dict.fromkeys(
+            f"{row.attack} on {row.path}" for row in invalid.itertuples(index=False)
+        )
+        typer.echo(
+            f"robustgen: {len(invalid)} rows of accuracy.csv are INVALID "
+            f"({_short(about)}): the checks in report.md say why.",
+            err=True,
+        )
+        raise typer.Exit(3)
+
+
+def _short(names: Iterable[str]) -> str:
+    """At most three names."""
+    listed = list(names)
+    more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
+    return ", ".join(listed[:3]) + more
