@@ -4,16 +4,15 @@ Neither needs a model: a report is a function of `tables/` and `manifest.json`, 
 same two give the same bytes.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from robustgen.checks import Finding, checks_frame, run_checks, with_verdicts
-from robustgen.ensembling import EnsembleRule
 from robustgen.errors import RequestError
-from robustgen.evidence import Evidence, load_evidence
+from robustgen.evidence import Evidence
 from robustgen.files import whole_file, write_text
+from robustgen.finished import profile_settings, read_run, suite_outcomes
 from robustgen.metrics import (
     accuracy_frame,
     costs_frame,
@@ -23,11 +22,10 @@ from robustgen.metrics import (
     robustness_frame,
     worst_case_frame,
 )
-from robustgen.outcomes import read_outcomes
 from robustgen.rendering import report_notes, to_html, to_markdown
 from robustgen.report_schema import Report, json_safe, to_json
 from robustgen.strength.randomness import random_frame
-from robustgen.table import PATHS, PredictionTable, load_table
+from robustgen.table import PredictionTable
 
 
 def build_report(
@@ -57,16 +55,8 @@ def build_report(
     """
     if not tables:
         raise RequestError("There are no prediction tables to report on.")
-    settings = {**suite, **(suite.get("profiles", {}).get(profile) or {})}
-    outcomes = read_outcomes(
-        tables,
-        EnsembleRule(**settings.get("ensemble", {})),
-        paths=settings.get("paths", PATHS),
-        attacks=[
-            item if isinstance(item, str) else item["name"]
-            for item in settings.get("attacks", ())
-        ],
-    )
+    settings = profile_settings(suite, profile)
+    outcomes = suite_outcomes(tables, settings)
     name = str(suite["name"])
     provenance = {
         key: value for key, value in manifest.items() if key not in ("suite", "profile")
@@ -123,35 +113,13 @@ def rebuild_report(run: Path) -> Report:
     Raises:
         RequestError: the folder is not that of a run, or a file in it is damaged.
     """
-    manifest = _read_manifest(run / "manifest.json")
-    paths = sorted((run / "tables").glob("*.npz"))
-    if not paths:
-        raise RequestError(
-            f"{run / 'tables'}: no prediction tables. Name the folder of a finished "
-            "run, or run the suite again."
-        )
-    probes = sorted((run / "probes").glob("*.json"))
+    found = read_run(run)
     report = build_report(
-        [load_table(path) for path in paths],
-        suite=manifest["suite"],
-        profile=manifest["profile"],
-        manifest=manifest,
-        evidence=[load_evidence(path) for path in probes] if probes else None,
+        found.tables,
+        suite=found.suite,
+        profile=found.profile,
+        manifest=found.manifest,
+        evidence=found.evidence,
     )
     write_report(report, run)
     return report
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise RequestError(f"{path}: no such file. Name the folder of a run.")
-    try:
-        manifest = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise RequestError(
-            f"{path}: not valid JSON ({error}). Run the suite again."
-        ) from error
-    for key in ("suite", "profile"):
-        if not isinstance(manifest, dict) or key not in manifest:
-            raise RequestError(f"{path}: no key '{key}'. Run the suite again.")
-    return manifest

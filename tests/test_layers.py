@@ -61,6 +61,7 @@ ROWS: tuple[tuple[int, str, str], ...] = (
     (2, COUNTING, "ensembling"),
     (2, COUNTING, "intervals"),
     (2, COUNTING, "outcomes"),
+    (2, COUNTING, "finished"),
     (2, COUNTING, "metrics"),
     (2, COUNTING, "score"),
     (3, DOING, "projectors"),

@@ -5,15 +5,13 @@ A function of `tables/` and `manifest.json`: the same two give the same bytes.
 
 import json
 from pathlib import Path
-from typing import Any
 
-from robustgen.errors import RequestError
 from robustgen.files import write_text
+from robustgen.finished import read_run
 from robustgen.report_schema import json_safe
 from robustgen.strength.figures import eps_curves, standalone_svg
 from robustgen.strength.rendering import to_markdown
 from robustgen.strength.tallies import StrengthReport, strength_report
-from robustgen.table import load_table
 
 FORMAT_VERSION = 1
 """Of attacks.json."""
@@ -31,15 +29,9 @@ def load_strength(run: Path) -> StrengthReport:
         RequestError: the folder is not that of a run, a file in it is damaged, or it
             holds no attack.
     """
-    suite = _suite(run / "manifest.json")
-    paths = sorted((run / "tables").glob("*.npz"))
-    if not paths:
-        raise RequestError(
-            f"{run / 'tables'}: no prediction tables. Name the folder of a finished "
-            "run, or run the suite again."
-        )
-    tables = [load_table(path) for path in paths]
-    return strength_report(tables, suite, seed=int(suite.get("seed", 0)))
+    found = read_run(run)
+    seed = int(found.suite.get("seed", 0))
+    return strength_report(found.tables, found.suite, seed=seed)
 
 
 def write_strength(report: StrengthReport, out: Path) -> None:
@@ -68,15 +60,3 @@ def to_json(report: StrengthReport) -> str:
     }
     record = {"version": FORMAT_VERSION, "suite": report.name, **frames}
     return json.dumps(record, indent=1, allow_nan=False) + "\n"
-
-
-def _suite(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise RequestError(f"{path}: no such file. Name the folder of a run.")
-    try:
-        suite = json.loads(path.read_bytes())["suite"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise RequestError(
-            f"{path}: not the manifest of a run ({error!r}). Run the suite again."
-        ) from error
-    return suite

@@ -98,7 +98,7 @@ def test_folders_that_hold_no_run_are_refused(tmp_path: Path):
     with pytest.raises(RequestError, match="Name the folder of a run"):
         load_strength(tmp_path)
     (tmp_path / "manifest.json").write_text("[]")
-    with pytest.raises(RequestError, match="not the manifest of a run"):
+    with pytest.raises(RequestError, match="no key 'suite'"):
         load_strength(tmp_path)
     (tmp_path / "manifest.json").write_text(json.dumps({"suite": SUITE}))
     with pytest.raises(RequestError, match="no prediction tables"):
