@@ -26,6 +26,7 @@ ROWS: tuple[tuple[int, str, str], ...] = (
     (0, GROUND, "seeding"),
     (0, GROUND, "rngs"),
     (0, GROUND, "files"),
+    (0, GROUND, "cache"),
     (0, GROUND, "allocator"),
     (0, GROUND, "progress"),
     (0, GROUND, "transfer"),
