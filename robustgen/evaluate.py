@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Float32
 from torch import Tensor, nn
 
 from robustgen.adaptive.build import build_victim
@@ -16,16 +15,24 @@ from robustgen.adaptive.victim import Victim
 from robustgen.attacks import Attack, AttackOutcome, run_attack
 from robustgen.budgets import BUDGETS
 from robustgen.data.dataset import Dataset
-from robustgen.defense import Defense, WholeDefense, predict_paths, probabilities
+from robustgen.defense import (
+    Defense,
+    PathPredictions,
+    WholeDefense,
+    predict_paths,
+    probabilities,
+)
 from robustgen.library import TierAttack
 from robustgen.names import DEFENSE
 from robustgen.projectors.method import Projection
 from robustgen.rngs import rng_for
-from robustgen.table import GROUPS, PredictionTable, TableKey
+from robustgen.table import PredictionTable, TableKey
 from robustgen.threat import Threat
+from robustgen.thumbnails import thumbnails
 from robustgen.types import Images, Labels, Masks
 
-Pixels = Float32[np.ndarray, "n c h w"]
+PANEL = 96
+"""Longest side of a kept picture, in pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,18 +91,16 @@ class Batch:
 
     Args:
         table: Predictions.
-        attacked: The images as the defender saw them, [N, C, H, W].
-        reconstruction: G(w*), clamped; None where no path needs the generator.
-        views: The first views of each image, [N, <= 4, C, H, W]; None likewise.
+        panels: Small pictures of the first images, by name; see `_panels`.
     """
 
     table: PredictionTable
-    attacked: Pixels
-    reconstruction: Pixels | None
-    views: Float32[np.ndarray, "n v c h w"] | None
+    panels: Mapping[str, np.ndarray]
 
 
-def evaluate_batch(subject: Subject, part: Dataset, split: str) -> Batch:
+def evaluate_batch(
+    subject: Subject, part: Dataset, split: str, shown: int = 0
+) -> Batch:
     """Attacks the undefended classifier and predicts every path on the result.
 
     The attack of tier `oblivious` knows the classifier, not the defense.
@@ -104,6 +109,7 @@ def evaluate_batch(subject: Subject, part: Dataset, split: str) -> Batch:
         subject: Attack and defense.
         part: The images of the batch.
         split: `val` or `test`.
+        shown: How many of the first images to keep pictures of.
     """
     samples, images, labels, masks = _read(part, subject.device)
     outcome = run_attack(
@@ -125,7 +131,7 @@ def evaluate_batch(subject: Subject, part: Dataset, split: str) -> Batch:
         split=split,
     )
     if isinstance(subject.defense, WholeDefense):
-        return _whole_batch(subject.defense, key, part, outcome)
+        return _whole_batch(subject.defense, key, part, outcome, shown)
     predicted = predict_paths(subject.defense, outcome.images, samples, masks)
     cost = _attack_cost(outcome)
     cost["rounded_correct"] = _rounded_correct(
@@ -134,23 +140,13 @@ def evaluate_batch(subject: Subject, part: Dataset, split: str) -> Batch:
     projection = predicted.projection
     if projection is not None:
         cost |= _projection_cost(projection, outcome.images)
-    return Batch(
-        table=_table(
-            key,
-            part,
-            single=predicted.single,
-            views=predicted.views,
-            cost=cost,
-        ),
-        attacked=_array(outcome.images),
-        reconstruction=(
-            None if projection is None else _array(projection.images.clamp(0, 1))
-        ),
-        views=None if predicted.shown is None else _array(predicted.shown),
-    )
+    table = _table(key, part, single=predicted.single, views=predicted.views, cost=cost)
+    return Batch(table, _panels(outcome.images, predicted, labels, shown))
 
 
-def evaluate_tier_batch(subject: TierSubject, part: Dataset, split: str) -> Batch:
+def evaluate_tier_batch(
+    subject: TierSubject, part: Dataset, split: str, shown: int = 0
+) -> Batch:
     """Attacks one path with what the tier knows of it, and scores the same path.
 
     The search draws from one stream, the choice among its candidates from another, and
@@ -160,6 +156,7 @@ def evaluate_tier_batch(subject: TierSubject, part: Dataset, split: str) -> Batc
         subject: Tier and defense.
         part: The images of the batch.
         split: `test`.
+        shown: How many of the first images to keep pictures of.
     """
     samples, images, labels, masks = _read(part, subject.device)
     attack, threat = subject.attack, subject.threat
@@ -205,12 +202,16 @@ def evaluate_tier_batch(subject: TierSubject, part: Dataset, split: str) -> Batc
         fixed=fixed,
         alpha={path: a for path, a in subject.alpha.items() if path == victim.path},
     )
-    return Batch(
-        table=table,
-        attacked=_array(attacked),
-        reconstruction=None,
-        views=None,
-    )
+    predicted = None
+    if shown and isinstance(subject.defense, Defense):
+        # What the defender makes of these images, for people to look at.
+        predicted = predict_paths(
+            subject.defense,
+            attacked[:shown],
+            samples[:shown],
+            None if masks is None else masks[:shown],
+        )
+    return Batch(table, _panels(attacked, predicted, labels, shown))
 
 
 def missing_tier(subject: TierSubject, part: Dataset) -> str | None:
@@ -258,7 +259,11 @@ def _victim(
 
 
 def _whole_batch(
-    defense: WholeDefense, key: TableKey, part: Dataset, outcome: AttackOutcome
+    defense: WholeDefense,
+    key: TableKey,
+    part: Dataset,
+    outcome: AttackOutcome,
+    shown: int,
 ) -> Batch:
     """Images attacked without knowledge of a whole defense, and its draws on them."""
     victim = build_victim(
@@ -277,7 +282,8 @@ def _whole_batch(
         cost=_attack_cost(outcome),
         draws={DEFENSE: score_draws(victim, outcome.images, count)},
     )
-    return Batch(table, _array(outcome.images), reconstruction=None, views=None)
+    labels = torch.from_numpy(part.labels)
+    return Batch(table, _panels(outcome.images, None, labels, shown))
 
 
 def _read(
@@ -359,25 +365,46 @@ def _table(
     )
 
 
-def join_tables(tables: Sequence[PredictionTable]) -> PredictionTable:
-    """The rows of several tables of one case, in order."""
-    first = tables[0]
+def _panels(
+    attacked: Images, predicted: PathPredictions | None, labels: Labels, shown: int
+) -> dict[str, np.ndarray]:
+    """Small pictures of the first images of a batch.
 
-    def rows(group: str, name: str) -> np.ndarray:
-        return np.concatenate([getattr(t, group)[name] for t in tables])
+    Args:
+        attacked: The images as the defender saw them.
+        predicted: What the paths made of these or of the first of them; None for a
+            defense that shows nothing of itself.
+        labels: True classes.
+        shown: How many of the first images to keep.
 
-    groups = {
-        group: {name: rows(group, name) for name in getattr(first, group)}
-        for group in GROUPS
-    }
-    return PredictionTable(
-        key=first.key,
-        class_names=first.class_names,
-        sample=np.concatenate([t.sample for t in tables]),
-        label=np.concatenate([t.label for t in tables]),
-        alpha=first.alpha,
-        **groups,
-    )
+    Returns:
+        `attacked` [M, C, H, W] as floats and, where a generator defends,
+        `reconstruction` and `views` [M, V, C, H, W] as bytes and `view_probability`
+        [M, V], that of the true class; empty if nothing is shown.
+    """
+    if not shown:
+        return {}
+    panels = {"attacked": thumbnails(_array(attacked[:shown]), PANEL)}
+    if predicted is None:
+        return panels
+    if predicted.projection is not None:
+        made = predicted.projection.images[:shown].clamp(0, 1)
+        panels["reconstruction"] = _bytes(made)
+    if predicted.shown is not None:
+        panels["views"] = _bytes(predicted.shown[:shown])
+        path = "stylemix_ensemble"
+        if path in predicted.views:
+            count = predicted.shown.shape[1]
+            rows = torch.arange(len(panels["views"]))
+            chance = predicted.views[path][rows, :count, labels[: len(rows)]]
+            panels["view_probability"] = _array(chance)
+    return panels
+
+
+def _bytes(images: Tensor) -> np.ndarray:
+    """Thumbnails of 8 bits per channel."""
+    small = thumbnails(_array(images), PANEL)
+    return np.round(small * 255).astype(np.uint8)
 
 
 def _array(values: Tensor) -> np.ndarray:

@@ -4,12 +4,15 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from robustgen.files import sha256_of
+from robustgen.fingerprints import of_tensors
 from robustgen.names import NONE
 from robustgen.sources import find_weights
 from robustgen.suite import Pair, WeightFile, asset_label
@@ -31,16 +34,24 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **found}
 
 
-def asset_hashes(pair: Pair) -> dict[str, str]:
-    """SHA-256 of every weight file of a pair, by kind and name.
+def asset_hashes(pair: Pair, built: Mapping[str, nn.Module]) -> dict[str, str]:
+    """SHA-256 of every network of a pair, by kind and name.
 
-    A factory has no file; what it built is in the address of its results.
+    Args:
+        pair: Names the networks.
+        built: Those that a factory made, by kind: they have no file, so their tensors
+            are hashed.
     """
-    return {
+    files = {
         f"{kind}: {asset_label(getattr(pair, kind))}": sha256_of(path)
         for kind, file in _FILES.items()
         if (path := _file_of(getattr(pair, kind), file)) is not None
     }
+    tensors = {
+        f"{kind}: {asset_label(getattr(pair, kind))}": of_tensors(network)
+        for kind, network in built.items()
+    }
+    return files | tensors
 
 
 def _file_of(asset: object, file: str) -> Path | None:

@@ -1,87 +1,142 @@
-"""Finished batches on disk: what a killed run has not lost.
+"""Finished predictions in the cache: what a killed run has not lost.
 
-A batch is a file named by its rows in a folder named by everything that its numbers
-depend on. A file is whole or absent; one that cannot be read is computed again.
+An entry holds what one batch predicted, named by the fingerprints of its images, under
+the fingerprint of all else that the numbers depend on. Results belong to images, not to
+batches: a run takes what it finds for its images, whichever run left it there.
 """
 
-import re
+import hashlib
+import io
+import json
 import zipfile
 import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from robustgen.cache import Cache
 from robustgen.errors import RequestError
-from robustgen.evaluate import Batch
-from robustgen.files import whole_file
-from robustgen.table import PredictionTable, load_table, save_table
-from robustgen.thumbnails import thumbnails
+from robustgen.table import (
+    PredictionTable,
+    join_tables,
+    read_table,
+    table_bytes,
+    take_rows,
+)
+
+PREDICTIONS = "predictions"
+PICTURES = "pictures"
 
 
 @dataclass(frozen=True)
-class BatchStore:
-    """Batches of one case on one split.
+class Found:
+    """A row of a finished batch."""
+
+    table: PredictionTable
+    row: int
+
+
+@dataclass(frozen=True)
+class PredictionStore:
+    """Finished predictions of one case.
 
     Args:
-        folder: Where they lie; its name holds the fingerprint of what they depend on.
+        cache: Where they lie.
+        address: Fingerprint of all that they depend on beside the image.
     """
 
-    folder: Path
+    cache: Cache
+    address: str
 
-    def finished(self, count: int, *, pictured: bool) -> dict[int, PredictionTable]:
-        """Readable batches that together start at row 0 or later, by first row.
+    def find(self, keys: Sequence[str]) -> dict[str, Found]:
+        """What is finished of some images, by the fingerprint of the image.
 
-        Files that overlap one already taken, or that reach beyond `count` rows, are
-        left out; damaged ones are removed.
+        Entries that cannot be read are removed: their images are computed again.
+        """
+        wanted = set(keys)
+        found: dict[str, Found] = {}
+        for name in self.cache.names(PREDICTIONS, self.address):
+            content = self.cache.get(PREDICTIONS, self.address, name)
+            if content is None:
+                continue
+            head, _, body = content.partition(b"\n")
+            try:
+                held: list[str] = json.loads(head)
+                table = read_table(body, name)
+            except (ValueError, RequestError):
+                self.cache.remove(PREDICTIONS, self.address, name)
+                continue
+            for row, key in enumerate(held):
+                if key in wanted:
+                    found.setdefault(key, Found(table, row))
+        return found
+
+    def save(self, keys: Sequence[str], table: PredictionTable) -> None:
+        """Keeps what a batch predicted.
 
         Args:
-            count: Rows of the split.
-            pictured: Whether the first batch counts only with its pictures.
+            keys: Fingerprint of each image.
+            table: Its rows belong to the same images, in the same order.
         """
-        taken: dict[int, PredictionTable] = {}
-        end = 0
-        for path in sorted(self.folder.glob("*.npz")):
-            match = re.fullmatch(r"(\d+)-(\d+)", path.stem)
-            if match is None:
-                continue
-            start, stop = int(match[1]), int(match[2])
-            if start < end or stop > count:
-                continue
-            if start == 0 and pictured and not self.pictures():
-                path.unlink()
+        name = hashlib.sha256(" ".join(keys).encode()).hexdigest()[:32]
+        content = json.dumps(list(keys)).encode() + b"\n" + table_bytes(table)
+        self.cache.put(PREDICTIONS, self.address, name, content)
+
+    def pictures(self, keys: Sequence[str]) -> dict[str, Mapping[str, np.ndarray]]:
+        """Panels of some images as far as they are kept, by the image's fingerprint."""
+        found: dict[str, Mapping[str, np.ndarray]] = {}
+        for key in keys:
+            content = self.cache.get(PICTURES, self.address, key)
+            if content is None:
                 continue
             try:
-                table = load_table(path)
-            except RequestError:
-                path.unlink()
-                continue
-            if len(table.sample) == stop - start:
-                taken[start] = table
-                end = stop
-        return taken
-
-    def save(self, start: int, batch: Batch, shown: int) -> None:
-        """Writes a batch, and before it thumbnails of its first `shown` images."""
-        stop = start + len(batch.table.sample)
-        name = f"{start:06d}-{stop:06d}"
-        if shown:
-            arrays = {"attacked": thumbnails(batch.attacked[:shown])}
-            if batch.reconstruction is not None:
-                arrays["reconstruction"] = thumbnails(batch.reconstruction[:shown])
-            if batch.views is not None:
-                arrays["views"] = thumbnails(batch.views[:shown])
-            path = self.folder / f"{name}.pictures"
-            with whole_file(path) as temporary, temporary.open("wb") as stream:
-                np.savez_compressed(stream, **arrays)  # pyright: ignore[reportArgumentType]
-        save_table(batch.table, self.folder / f"{name}.npz")
-
-    def pictures(self) -> dict[str, np.ndarray]:
-        """Arrays of the first batch's pictures; empty where there are none to read."""
-        for path in sorted(self.folder.glob("000000-*.pictures")):
-            try:
-                with path.open("rb") as stream, np.load(stream) as data:
-                    return {name: data[name] for name in data.files}
+                with np.load(io.BytesIO(content), allow_pickle=False) as data:
+                    found[key] = {name: data[name] for name in data.files}
             except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
-                path.unlink()
-        return {}
+                self.cache.remove(PICTURES, self.address, key)
+        return found
+
+    def save_pictures(
+        self, keys: Sequence[str], panels: Mapping[str, np.ndarray]
+    ) -> None:
+        """Keeps the panels of the first images of a batch.
+
+        Args:
+            keys: Fingerprint of each image.
+            panels: Arrays whose first axis is that of `keys`.
+        """
+        for row, key in enumerate(keys):
+            stream = io.BytesIO()
+            mine = {name: values[row] for name, values in panels.items()}
+            np.savez_compressed(stream, **mine)  # pyright: ignore[reportArgumentType]
+            self.cache.put(PICTURES, self.address, key, stream.getvalue())
+
+
+def cells(count: int, batch_size: int, missing: Sequence[int]) -> list[list[int]]:
+    """Rows that are left to compute, in the batches of an uninterrupted run.
+
+    Batches start at multiples of the batch size whatever is finished, so that a run
+    that goes on after a kill computes the very batches that it would have.
+
+    >>> cells(10, 4, [1, 2, 8, 9])
+    [[1, 2], [8, 9]]
+    """
+    left = set(missing)
+    found = (
+        [row for row in range(start, min(start + batch_size, count)) if row in left]
+        for start in range(0, count, batch_size)
+    )
+    return [rows for rows in found if rows]
+
+
+def assemble(keys: Sequence[str], found: Mapping[str, Found]) -> PredictionTable:
+    """The table of a whole split from rows of finished batches."""
+    parts: list[tuple[PredictionTable, list[int]]] = []
+    for key in keys:
+        one = found[key]
+        if parts and parts[-1][0] is one.table:
+            parts[-1][1].append(one.row)
+        else:
+            parts.append((one.table, [one.row]))
+    return join_tables([take_rows(table, rows) for table, rows in parts])

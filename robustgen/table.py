@@ -4,8 +4,9 @@ One table holds what one case predicted on one split: probabilities of every pat
 and view, and what the attack and the projection cost. No torch here.
 """
 
+import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -14,7 +15,7 @@ import numpy as np
 from jaxtyping import Float32, Int64, Shaped
 
 from robustgen.errors import RequestError
-from robustgen.files import whole_file
+from robustgen.files import write_bytes
 from robustgen.names import DEFENSE
 
 Arrays: TypeAlias = dict[str, Shaped[np.ndarray, "..."]]
@@ -103,8 +104,8 @@ class PredictionTable:
     alpha: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
-def save_table(table: PredictionTable, path: Path) -> None:
-    """Writes a table as one `.npz` file, whole or not at all."""
+def table_bytes(table: PredictionTable) -> bytes:
+    """A table in the form of a `.npz` file."""
     header = {
         "version": TABLE_VERSION,
         "key": vars(table.key),
@@ -119,8 +120,14 @@ def save_table(table: PredictionTable, path: Path) -> None:
     for group in GROUPS:
         for name, values in getattr(table, group).items():
             arrays[f"{group}/{name}"] = values
-    with whole_file(path) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, **arrays)  # pyright: ignore[reportArgumentType]
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)  # pyright: ignore[reportArgumentType]
+    return stream.getvalue()
+
+
+def save_table(table: PredictionTable, path: Path) -> None:
+    """Writes a table as one `.npz` file, whole or not at all."""
+    write_bytes(path, table_bytes(table))
 
 
 def load_table(path: Path) -> PredictionTable:
@@ -130,18 +137,38 @@ def load_table(path: Path) -> PredictionTable:
         RequestError: the file is missing, damaged, or of a newer version.
     """
     try:
-        # NumPy leaves a file that it cannot read open; this closes it.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
-            header = json.loads(str(data["header"]))
-            arrays = {name: data[name] for name in data.files}
-    except Exception as error:
+        content = path.read_bytes()
+    except OSError as error:
         raise RequestError(
             f"{path}: not a readable prediction table ({error}). "
             "Run the suite again; what is whole will be reused."
         ) from error
-    if header["version"] != TABLE_VERSION:
+    return read_table(content, str(path))
+
+
+def read_table(content: bytes, name: str) -> PredictionTable:
+    """A table from the bytes of `table_bytes`.
+
+    Args:
+        content: The bytes.
+        name: What a message calls them.
+
+    Raises:
+        RequestError: they are damaged, or of a newer version.
+    """
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as data:
+            header = json.loads(str(data["header"]))
+            arrays = {name: data[name] for name in data.files}
+        version = header["version"]
+    except Exception as error:
         raise RequestError(
-            f"{path}: table version {header['version']}, but this robustgen reads "
+            f"{name}: not a readable prediction table ({error}). "
+            "Run the suite again; what is whole will be reused."
+        ) from error
+    if version != TABLE_VERSION:
+        raise RequestError(
+            f"{name}: table version {version}, but this robustgen reads "
             f"version {TABLE_VERSION}. Run the suite again with --fresh."
         )
 
@@ -162,4 +189,41 @@ def load_table(path: Path) -> PredictionTable:
         draws=group("draws"),
         fixed=group("fixed"),
         alpha=header["alpha"],
+    )
+
+
+def take_rows(table: PredictionTable, rows: Sequence[int]) -> PredictionTable:
+    """Some samples of a table, in the order of `rows`."""
+    chosen = np.asarray(rows, np.int64)
+
+    def group(name: str) -> Arrays:
+        return {key: values[chosen] for key, values in getattr(table, name).items()}
+
+    return PredictionTable(
+        key=table.key,
+        class_names=table.class_names,
+        sample=table.sample[chosen],
+        label=table.label[chosen],
+        alpha=table.alpha,
+        **{name: group(name) for name in GROUPS},
+    )
+
+
+def join_tables(tables: Sequence[PredictionTable]) -> PredictionTable:
+    """The samples of several tables of one case, in order."""
+    first = tables[0]
+
+    def group(name: str) -> Arrays:
+        return {
+            key: np.concatenate([getattr(table, name)[key] for table in tables])
+            for key in getattr(first, name)
+        }
+
+    return PredictionTable(
+        key=first.key,
+        class_names=first.class_names,
+        sample=np.concatenate([table.sample for table in tables]),
+        label=np.concatenate([table.label for table in tables]),
+        alpha=first.alpha,
+        **{name: group(name) for name in GROUPS},
     )

@@ -1,7 +1,9 @@
 """Settings shared by all tests."""
 
 import os
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -10,3 +12,19 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 settings.register_profile("robustgen", deadline=None, derandomize=True)
 settings.load_profile("robustgen")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory):
+    """Finished work of other runs must not stand in for what a test computes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROBUSTGEN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache that holds nothing, for this test alone."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("ROBUSTGEN_CACHE", str(folder))
+    return folder

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -85,14 +86,29 @@ def assert_same_tables(one: Path, other: Path) -> None:
         assert (one / file).read_bytes() == (other / file).read_bytes()
 
 
+def entries(cache: Path, kind: str) -> list[Path]:
+    return sorted(cache.glob(f"{kind}/*/*/*.entry"))
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing interrupts."""
     folder = tmp_path_factory.mktemp("whole")
     before = torch.random.get_rng_state()
-    run(write_suite(folder), out=folder / "run", batch_size=4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROBUSTGEN_CACHE", str(folder / "cache"))
+        run(write_suite(folder), out=folder / "run", batch_size=4)
     assert torch.equal(before, torch.random.get_rng_state())
     return folder / "run"
+
+
+@pytest.fixture
+def full_cache(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of what that run left in its cache."""
+    folder = tmp_path / "full cache"
+    shutil.copytree(whole.parent / "cache", folder)
+    monkeypatch.setenv("ROBUSTGEN_CACHE", str(folder))
+    return folder
 
 
 def test_a_run_writes_the_files_of_the_contract(whole: Path):
@@ -120,24 +136,46 @@ def test_a_run_writes_the_files_of_the_contract(whole: Path):
         "pgd": 0.0,
     }
     pictures = sorted(path.name for path in (whole / "pictures").glob("*.png"))
-    assert len(pictures) == 8
+    assert len(pictures) == 20
     assert "embedded" in (whole / "report.md").read_text().splitlines()[0]
 
 
-def test_a_second_run_computes_nothing(whole: Path, monkeypatch: pytest.MonkeyPatch):
-    before = {path: path.read_bytes() for path in whole.glob("tables/*.npz")}
+def refuse(*args: object) -> None:
+    raise AssertionError("nothing is left to compute")
 
-    def refuse(*args: object) -> None:
-        raise AssertionError("nothing is left to compute")
 
+def test_a_second_run_computes_nothing_wherever_it_writes(
+    whole: Path, full_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(runner, "evaluate_batch", refuse)
-    run(write_suite(whole.parent), out=whole, batch_size=4)
-    assert before == {path: path.read_bytes() for path in whole.glob("tables/*.npz")}
+    monkeypatch.setattr(runner, "probe_pair", refuse)
+    run(write_suite(tmp_path), out=tmp_path / "run", batch_size=4)
+    assert_same_tables(whole, tmp_path / "run")
+
+
+def test_another_suite_takes_what_it_shares(
+    full_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[int] = []
+
+    def evaluate(subject: Any, part: Any, split: str, shown: int) -> Any:
+        asked.append(len(part))
+        return evaluate_batch(subject, part, split, shown)
+
+    monkeypatch.setattr(runner, "evaluate_batch", evaluate)
+    # The same images stand in another split, and two more are asked for.
+    suite = write_suite(tmp_path, name="other", splits={"val": 8, "test": 10})
+    run(suite, out=tmp_path / "run", batch_size=4)
+    assert asked == [2, 2]
 
 
 @pytest.mark.parametrize("survivors", [0, 1, 3, 7])
 def test_an_interrupted_run_gives_the_same_tables(
-    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, survivors: int
+    whole: Path,
+    empty_cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    survivors: int,
 ):
     calls: list[int] = []
 
@@ -156,7 +194,9 @@ def test_an_interrupted_run_gives_the_same_tables(
     assert_same_tables(whole, tmp_path / "run")
 
 
-def test_a_killed_run_gives_the_same_tables(whole: Path, tmp_path: Path):
+def test_a_killed_run_gives_the_same_tables(
+    whole: Path, empty_cache: Path, tmp_path: Path
+):
     suite = write_suite(tmp_path)
     out = tmp_path / "run"
     command = [sys.executable, "-m", "robustgen.cli", "run", str(suite)]
@@ -165,7 +205,7 @@ def test_a_killed_run_gives_the_same_tables(whole: Path, tmp_path: Path):
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 120
-    while len(list(out.glob("batches/*/*.npz"))) < 2:
+    while len(entries(empty_cache, "predictions")) < 2:
         assert process.poll() is None, "ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -187,39 +227,73 @@ def spoil(victim: Path, damage: str) -> None:
     victim.write_bytes({"cut": content[:200], "empty": b""}.get(damage, content))
 
 
+@pytest.mark.parametrize("kind", ["predictions", "pictures", "evidence"])
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "remove"])
-def test_a_damaged_batch_is_computed_again(whole: Path, tmp_path: Path, damage: str):
-    suite = write_suite(tmp_path)
+def test_what_is_damaged_is_computed_again(
+    whole: Path, full_cache: Path, tmp_path: Path, damage: str, kind: str
+):
     out = tmp_path / "run"
-    run(suite, out=out, batch_size=4)
-    spoil(sorted(out.glob("batches/*/*.npz"))[3], damage)
-    run(suite, out=out, batch_size=4)
-    assert_same_tables(whole, out)
-
-
-@pytest.mark.parametrize("damage", ["cut", "flip", "empty", "remove"])
-def test_damaged_pictures_are_made_again(whole: Path, tmp_path: Path, damage: str):
-    suite = write_suite(tmp_path)
-    out = tmp_path / "run"
-    run(suite, out=out, batch_size=4)
-    spoil(sorted(out.glob("batches/*/*.pictures"))[0], damage)
-    run(suite, out=out, batch_size=4)
+    spoil(entries(full_cache, kind)[0], damage)
+    run(write_suite(tmp_path), out=out, batch_size=4)
     assert_same_tables(whole, out)
     for picture in (whole / "pictures").iterdir():
         assert (out / "pictures" / picture.name).read_bytes() == picture.read_bytes()
 
 
-def test_fresh_starts_over(whole: Path, tmp_path: Path):
+def test_fresh_computes_everything_again(
+    whole: Path, full_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     out = tmp_path / "run"
-    run(write_suite(tmp_path), out=out, batch_size=4)
+    (out / "tables").mkdir(parents=True)
     (out / "tables" / "stale-clean-test.npz").write_bytes(b"from another suite")
+    asked: list[int] = []
+
+    def evaluate(subject: Any, part: Any, split: str, shown: int) -> Any:
+        asked.append(len(part))
+        return evaluate_batch(subject, part, split, shown)
+
+    monkeypatch.setattr(runner, "evaluate_batch", evaluate)
     run(write_suite(tmp_path), out=out, batch_size=4, fresh=True)
+    assert sum(asked) == 2 * (6 + 10)
     assert_same_tables(whole, out)
 
 
-def test_batch_size_changes_no_view_and_no_pass(tmp_path: Path):
+def test_workers_change_no_number(whole: Path, empty_cache: Path, tmp_path: Path):
+    out = tmp_path / "run"
+    run(write_suite(tmp_path), out=out, batch_size=4, workers=2)
+    assert_same_tables(whole, out)
+
+
+@pytest.mark.slow
+def test_workers_of_ray_change_no_number(
+    whole: Path, empty_cache: Path, tmp_path: Path
+):
+    pytest.importorskip("ray", reason="needs the extra `ray`")
+    out = tmp_path / "run"
+    run(write_suite(tmp_path), out=out, batch_size=4, workers=2, executor="ray")
+    assert_same_tables(whole, out)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workers": 0}, "expected one or more"),
+        ({"executor": "rai"}, "Did you mean 'ray'"),
+    ],
+)
+def test_workers_that_make_no_sense_are_refused(
+    tmp_path: Path, options: dict[str, Any], message: str
+):
+    with pytest.raises(RequestError, match=message):
+        run(write_suite(tmp_path), out=tmp_path / "run", **options)
+
+
+def test_batch_size_changes_no_view_and_no_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     suite = write_suite(tmp_path, splits={"val": 8, "test": 64}, views={"count": 8})
     for size in (16, 64):
+        monkeypatch.setenv("ROBUSTGEN_CACHE", str(tmp_path / f"cache {size}"))
         run(suite, out=tmp_path / str(size), batch_size=size)
     one, other = tables_of(tmp_path / "16"), tables_of(tmp_path / "64")
     predictions = changed = 0

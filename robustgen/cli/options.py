@@ -14,6 +14,13 @@ class ProfileOption(enum.StrEnum):
     FULL = "full"
 
 
+class ExecutorOption(enum.StrEnum):
+    """Who computes batches."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 class DeviceOption(enum.StrEnum):
     """Where a run computes."""
 

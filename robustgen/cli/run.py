@@ -1,5 +1,6 @@
 """`robustgen run`: a suite to a report."""
 
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,8 +9,15 @@ import typer
 
 from robustgen.allocator import LARGE, keep_large_blocks
 from robustgen.cli.dry_run import dry_run_text
-from robustgen.cli.options import DeviceOption, ProfileOption, Seed
-from robustgen.cli.terminal import interruptible, refuse_file, show_progress, writable
+from robustgen.cli.interrupts import command_again
+from robustgen.cli.options import (
+    DeviceOption,
+    ExecutorOption,
+    ProfileOption,
+    Seed,
+)
+from robustgen.cli.terminal import refuse_file, watched, writable
+from robustgen.cost import estimate_cost
 from robustgen.plugins import Factory, check_plugins, require_plugin
 from robustgen.sources import choose_profile
 from robustgen.suite import Case, load_suite, narrow, resolve_cases
@@ -44,15 +52,25 @@ def run_command(
         ),
     ] = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Reuse nothing from an earlier run.")
+        bool, typer.Option("--fresh", help="Reuse nothing of earlier runs.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the cases and the cost, and stop.")
     ] = False,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(help="Compare the run with this baseline; see `check`."),
+    ] = None,
     plugin: Annotated[
         list[str] | None,
         typer.Option(metavar="MODULE", help="A module whose factories may run."),
     ] = None,
+    executor: Annotated[
+        ExecutorOption, typer.Option(help="local: processes here; ray: a cluster.")
+    ] = ExecutorOption.LOCAL,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes that compute; changes no number.")
+    ] = 1,
 ) -> None:
     """Runs a suite: attacks, projects, varies, classifies, and reports."""
     plugins = tuple(plugin or ())
@@ -71,8 +89,8 @@ def run_command(
     writable(folder)
     if any(case.domain and case.domain.resolution >= LARGE for case in cases):
         keep_large_blocks()
-    again = "Finished work is kept; the same command continues."
-    with interruptible(again), show_progress() as told:
+    again = command_again(sys.argv, without=("--fresh",))
+    with watched(again, estimate_cost(cases).stages) as told:
         from robustgen.rendering import terminal_table
         from robustgen.runner import run
 
@@ -86,6 +104,8 @@ def run_command(
             batch_size=batch_size,
             fresh=fresh,
             plugins=plugins,
+            executor=executor.value,
+            workers=workers,
             progress=told,
         )
     typer.echo(terminal_table(report))

@@ -90,8 +90,8 @@ class Dataset:
         """
         return self._source.mask_pixels()
 
-    def fingerprint(self) -> str:
-        """SHA-256 over images, masks, labels and index, in stored order.
+    def row_fingerprints(self) -> list[str]:
+        """SHA-256 over image, mask, label and index of each image, in stored order.
 
         A lazy data set hashes the bytes of its files and its reader's settings instead
         of the pixels.
@@ -99,11 +99,21 @@ class Dataset:
         Raises:
             RequestError: a file is missing.
         """
-        digest = hashlib.sha256(self._source.fingerprint().encode())
-        for array in (self.labels, self.index):
-            digest.update(f"{array.shape}{array.dtype}".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
+        rows = zip(
+            self._source.row_fingerprints(), self.labels, self.index, strict=True
+        )
+        return [
+            hashlib.sha256(f"{row} {label} {index}".encode()).hexdigest()
+            for row, label, index in rows
+        ]
+
+    def fingerprint(self) -> str:
+        """SHA-256 over `row_fingerprints`.
+
+        Raises:
+            RequestError: a file is missing.
+        """
+        return hashlib.sha256(" ".join(self.row_fingerprints()).encode()).hexdigest()
 
     def part(self, split: str, count: int | None = None) -> "Dataset":
         """The first `count` images of a split (all where None), in stored order.

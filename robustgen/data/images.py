@@ -79,14 +79,19 @@ class ArrayImages:
         masks = None if self.masks is None else self.masks[rows]
         return ArrayImages(self.images[rows], masks)
 
-    def fingerprint(self) -> str:
-        """SHA-256 over pixels and masks."""
-        digest = hashlib.sha256()
-        for array in (self.images, self.masks):
-            if array is not None:
-                digest.update(f"{array.shape}{array.dtype}".encode())
-                digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
+    def row_fingerprints(self) -> list[str]:
+        """SHA-256 over the pixels and the mask of each image."""
+        return [
+            _digest(
+                *(
+                    f"{array.shape[1:]}{array.dtype}".encode()
+                    + np.ascontiguousarray(array[row]).tobytes()
+                    for array in (self.images, self.masks)
+                    if array is not None
+                )
+            )
+            for row in range(len(self))
+        ]
 
     def check(self, name: str) -> None:
         """Makes sure that pixels and masks are what they should be.
@@ -172,18 +177,14 @@ class LazyImages(Generic[Key]):
             return dataclasses.replace(self, keys=self.keys[rows])
         return dataclasses.replace(self, keys=tuple(self.keys[int(i)] for i in rows))
 
-    def fingerprint(self) -> str:
-        """SHA-256 over the stored content, in order, and the reader's settings.
+    def row_fingerprints(self) -> list[str]:
+        """SHA-256 over the stored content of each image and the reader's settings.
 
         Raises:
             RequestError: a file is missing.
         """
-        digest = hashlib.sha256()
-        digest.update(f"{self.settings}\n{self.shape}{self.masked}\n".encode())
-        for key in self.keys:
-            content = self.content(key)
-            digest.update(f"{len(content)}:".encode() + content)
-        return digest.hexdigest()
+        settings = f"{self.settings}\n{self.shape}{self.masked}\n".encode()
+        return [_digest(settings, self.content(key)) for key in self.keys]
 
     def _picture(self, key: Key) -> Picture:
         picture = self.read(key)
@@ -241,3 +242,11 @@ def _mask_fault(mask: Float32[np.ndarray, "1 h w"]) -> str:
     if not (low >= 0 and high <= 1):
         return f"goes from {low:g} to {high:g}, expected weights in [0, 1]."
     return "" if high > 0 else "is 0 everywhere: no pixel would count."
+
+
+def _digest(*parts: bytes) -> str:
+    """SHA-256 over some bytes, with their lengths: no two splits of them are alike."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(f"{len(part)}:".encode() + part)
+    return digest.hexdigest()

@@ -159,6 +159,5 @@ def test_bytes_become_shares_of_255():
     changed = pixels.copy()
     changed[1, 2, 1, 1] ^= 1
     other = byte_images(changed, settings="bytes")
-    assert other.fingerprint() != images.fingerprint()
-    first = np.array([0])
-    assert other.take(first).fingerprint() == images.take(first).fingerprint()
+    assert other.row_fingerprints() != images.row_fingerprints()
+    assert other.row_fingerprints()[0] == images.row_fingerprints()[0]
