@@ -21,6 +21,7 @@ from robustgen.library import (
     TierAttack,
 )
 from robustgen.names import GRADIENT_TIERS
+from robustgen.progress import Stage
 from robustgen.projection_settings import max_passes
 from robustgen.suite import GENERATED_PATHS, Case
 
@@ -127,6 +128,7 @@ class Cost:
         classified: Images that the classifier scores.
         seconds: On two CPU cores.
         memory_mb: Peak of the process.
+        stages: Stages of the run in order, with the seconds of each.
     """
 
     images: int
@@ -136,6 +138,7 @@ class Cost:
     classified: int
     seconds: float
     memory_mb: float
+    stages: tuple[Stage, ...] = ()
 
 
 def estimate_cost(cases: Sequence[Case], *, batch_size: int | None = None) -> Cost:

@@ -2,9 +2,11 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,8 +15,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from robustgen import cost
 from robustgen.cli import main, terminal
+from robustgen.cli.interrupts import STATUS
 
 ROOT = Path(__file__).parents[1]
 
@@ -72,6 +74,17 @@ def refusal(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
     assert "Traceback" not in captured.err + captured.out
     assert captured.err.strip()
     return captured.err
+
+
+@contextmanager
+def signals_as_before() -> Generator[None]:
+    """Puts back what a command that was interrupted leaves ignored."""
+    before = {number: signal.getsignal(number) for number in STATUS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def replace_run(monkeypatch: pytest.MonkeyPatch, run: Callable[..., Any]) -> None:
@@ -297,7 +310,7 @@ def test_run_passes_everything_on(
     captured = capsys.readouterr()
     assert captured.out.splitlines()[0].startswith("Profile: embedded")
     assert "table of the report" in captured.out
-    assert "stage: 3" in captured.err
+    assert "stage: 0 of 3" in captured.err
     assert seen["out"] == Path("here")
     assert (seen["device"], seen["batch_size"], seen["fresh"]) == ("cpu", 16, True)
     assert (seen["limit"], seen["seed"], seen["profile"]) == (5, 2, "auto")
@@ -311,8 +324,13 @@ def test_an_interrupt_says_how_to_go_on(
         raise KeyboardInterrupt
 
     replace_run(monkeypatch, interrupted)
-    assert status("run", written(suite_of())) == 130
-    assert "the same command continues" in capsys.readouterr().err
+    argv = ["run", written(suite_of()), "--out", "here", "--fresh"]
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/robustgen", *argv])
+    with signals_as_before():
+        assert status(*argv) == 130
+    said = capsys.readouterr().err
+    assert "Finished work is kept." in said
+    assert "To continue: robustgen run suite.yaml --out here\n" in said
 
 
 def test_list_names_everything(capsys: pytest.CaptureFixture[str]):
@@ -344,34 +362,6 @@ def test_run_suite_is_the_run_command():
     assert "digits-digits-pgd" in done.stdout
     lines = (ROOT / "run_suite.py").read_text().splitlines()
     assert len([line for line in lines if line]) == 3
-
-
-def test_plain_progress_tells_the_time_left(capsys: pytest.CaptureFixture[str]):
-    now = [0.0]
-    lines = terminal.Lines(clock=lambda: now[0])
-    lines.start("project", 40)
-    for _ in range(3):
-        now[0] += 6
-        lines.advance(5)
-    assert capsys.readouterr().err.splitlines() == [
-        "project: 40",
-        f"project: 10 of 40, {cost.duration(36)} left",
-    ]
-
-
-def test_bars_follow_the_stages():
-    from rich.console import Console
-
-    bars = terminal.Bars(Console(quiet=True))
-    bars.advance()
-    bars.start("project", 40)
-    bars.advance(5)
-    bars.start("classify", 10)
-    bars.advance(10)
-    assert [(t.description, t.completed) for t in bars.bars.tasks] == [
-        ("project", 5),
-        ("classify", 10),
-    ]
 
 
 def test_score_prints_accuracy_and_its_error(

@@ -1,19 +1,29 @@
 """What commands share on the terminal: progress, Ctrl-C, folders to write."""
 
+import os
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from robustgen.cli.interrupts import stoppable
 from robustgen.cost import duration
 from robustgen.errors import RequestError
+from robustgen.progress import Pace, Stage
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+EVERY = 10.0
+"""Seconds between two plain lines of one stage."""
+
+NARROW = 60
+"""Columns below which there is no room for a bar."""
 
 
 def refuse_file(folder: Path) -> None:
@@ -42,73 +52,147 @@ def writable(folder: Path) -> None:
 
 @contextmanager
 def interruptible(message: str) -> Generator[None]:
-    """Ctrl-C ends the command with status 130 and says what is left."""
-    try:
+    """Ctrl-C and SIGTERM end the command and say what is left; see `stoppable`."""
+    with stoppable(lambda: message):
         yield
-    except KeyboardInterrupt:
-        typer.echo(f"\nInterrupted. {message}", err=True)
-        raise typer.Exit(130) from None
 
 
-class Bars:
-    """Progress as a bar with an ETA, for a terminal."""
+@contextmanager
+def watched(again: str, stages: Sequence[Stage] = ()) -> Generator["Bar | Lines"]:
+    """Shows progress; a signal says how far the work was and how to go on.
 
-    def __init__(self, console: "Console") -> None:
-        from rich import progress
+    Args:
+        again: Command that continues; see `command_again`.
+        stages: The plan, in order; see `Pace`.
+    """
+    pace = Pace(stages, time.monotonic())
+    with stoppable(lambda: _how_to_go_on(pace, again)), _showing(pace) as shown:
+        yield shown
 
-        self.bars = progress.Progress(
-            progress.TextColumn("{task.description}"),
-            progress.BarColumn(),
-            progress.MofNCompleteColumn(),
-            progress.TimeElapsedColumn(),
-            progress.TimeRemainingColumn(),
-            console=console,
-        )
-        self.task: progress.TaskID | None = None
+
+@contextmanager
+def show_progress() -> Generator["Bar | Lines"]:
+    """A bar on a terminal, plain lines otherwise; both on stderr."""
+    with _showing(Pace((), time.monotonic())) as shown:
+        yield shown
+
+
+@contextmanager
+def _showing(pace: Pace) -> Generator["Bar | Lines"]:
+    if not _interactive():
+        yield Lines(pace)
+        return
+    from rich.console import Console
+
+    shown = Bar(Console(stderr=True), pace)
+    with shown.bar:
+        yield shown
+
+
+def _interactive() -> bool:
+    """Whether lines may be drawn over: a terminal, and nobody keeps a log of it."""
+    dumb = os.environ.get("TERM", "") in ("dumb", "unknown")
+    return sys.stderr.isatty() and not dumb and not os.environ.get("CI")
+
+
+def _how_to_go_on(pace: Pace, again: str) -> str:
+    at, count = pace.stages
+    where = f"during {pace.stage} ({pace.done} of {pace.total})" if pace.stage else ""
+    stages = f"{max(0, at - 1)} of {count} stages were done" if count else ""
+    said = ", ".join(each for each in (stages, where) if each)
+    done = f"{said[:1].upper()}{said[1:]}. " if said else ""
+    return f"{done}Finished work is kept.\nTo continue: {again}"
+
+
+class Bar:
+    """Progress as one bar for all stages, with the time left; for a terminal.
+
+    Args:
+        console: The terminal.
+        pace: How far the work is.
+        clock: In seconds; that by which the pace began.
+    """
+
+    def __init__(
+        self,
+        console: "Console",
+        pace: Pace,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
+        from rich.table import Column
+        from rich.text import Text
+
+        class Left(ProgressColumn):
+            """Share and time left, as of now: a step may take minutes."""
+
+            def render(self, task: object) -> Text:
+                del task
+                return Text(_share_and_left(pace, clock()), no_wrap=True)
+
+        stage = Column(no_wrap=True, overflow="ellipsis", ratio=1)
+        columns: list[ProgressColumn] = [
+            TextColumn("{task.description}", markup=False, table_column=stage),
+            BarColumn(20),
+            Left(Column(no_wrap=True)),
+        ]
+        if console.width < NARROW:
+            del columns[1]
+        self.pace, self.clock = pace, clock
+        self.bar = Progress(*columns, console=console, expand=True)
+        self.task = self.bar.add_task("starting", total=1.0)
 
     def start(self, stage: str, total: int) -> None:
-        self.task = self.bars.add_task(stage, total=total)
+        """See `robustgen.progress.Progress`."""
+        self.pace.start(stage, total, self.clock())
+        self._show()
 
     def advance(self, count: int = 1) -> None:
-        if self.task is not None:
-            self.bars.advance(self.task, count)
+        """See `robustgen.progress.Progress`."""
+        self.pace.advance(count, self.clock())
+        self._show()
+
+    def _show(self) -> None:
+        pace = self.pace
+        said = f"{pace.stage} {pace.done}/{pace.total}"
+        self.bar.update(self.task, description=said, completed=pace.share)
 
 
 class Lines:
-    """Progress as one line when a stage starts and every ten seconds."""
+    """Progress as one line when a stage starts and every ten seconds.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.clock = clock
-        self.stage, self.done, self.total = "", 0, 0
-        self.began = self.said = clock()
+    Args:
+        pace: How far the work is.
+        clock: In seconds; that by which the pace began.
+    """
+
+    def __init__(self, pace: Pace, clock: Callable[[], float] = time.monotonic) -> None:
+        self.pace, self.clock = pace, clock
+        self.said = clock()
 
     def start(self, stage: str, total: int) -> None:
-        self.stage, self.done, self.total = stage, 0, total
-        self.began = self.said = self.clock()
-        typer.echo(f"{stage}: {total}", err=True)
+        """See `robustgen.progress.Progress`."""
+        self.pace.start(stage, total, self.clock())
+        self._say()
 
     def advance(self, count: int = 1) -> None:
-        self.done += count
-        now = self.clock()
-        if now - self.said < 10 or not self.done:
-            return
-        self.said = now
-        left = (now - self.began) / self.done * (self.total - self.done)
+        """See `robustgen.progress.Progress`."""
+        self.pace.advance(count, self.clock())
+        if self.clock() - self.said >= EVERY:
+            self._say()
+
+    def _say(self) -> None:
+        pace, self.said = self.pace, self.clock()
+        gone = duration(pace.elapsed(self.said))
         typer.echo(
-            f"{self.stage}: {self.done} of {self.total}, {duration(left)} left",
+            f"{pace.stage}: {pace.done} of {pace.total}; {gone} gone, "
+            f"{_share_and_left(pace, self.said)}",
             err=True,
         )
 
 
-@contextmanager
-def show_progress() -> Generator[Bars | Lines]:
-    """Bars on a terminal, plain lines otherwise; both on stderr."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield Lines()
-        return
-    shown = Bars(console)
-    with shown.bars:
-        yield shown
+def _share_and_left(pace: Pace, now: float) -> str:
+    left = pace.left(now)
+    return f"{pace.share:.0%} done" + (
+        "" if left is None else f", {duration(left)} left"
+    )
