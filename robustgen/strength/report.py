@@ -8,8 +8,8 @@ from pathlib import Path
 
 from robustgen.files import write_text
 from robustgen.finished import read_run
+from robustgen.plots import eps_curves, svg_file
 from robustgen.report_schema import json_safe
-from robustgen.strength.figures import eps_curves, standalone_svg
 from robustgen.strength.rendering import to_markdown
 from robustgen.strength.tallies import StrengthReport, strength_report
 
@@ -47,7 +47,7 @@ def write_strength(report: StrengthReport, out: Path) -> None:
     write_text(out / "attacks.json", to_json(report))
     has_figure = len(report.curves) > 0
     if has_figure:
-        svg = standalone_svg(eps_curves(report.curves))
+        svg = svg_file(eps_curves(report.curves), "attacks")
         write_text(out / FIGURE, svg)
     write_text(out / "attacks.md", to_markdown(report, FIGURE if has_figure else None))
 
