@@ -12,6 +12,9 @@ from typing import NoReturn
 import typer
 
 from robustgen.cli.assets import fetch_command, project_command, train_command
+from robustgen.cli.cache import cache_command
+from robustgen.cli.compare import compare_command
+from robustgen.cli.gate import baseline_command, check_command
 from robustgen.cli.listing import doctor_command, list_command
 from robustgen.cli.reports import attacks_command, report_command, score_command
 from robustgen.cli.run import run_command
@@ -19,8 +22,12 @@ from robustgen.errors import RobustgenError
 
 COMMANDS = {
     "run": run_command,
+    "baseline": baseline_command,
+    "check": check_command,
     "report": report_command,
     "attacks": attacks_command,
+    "compare": compare_command,
+    "cache": cache_command,
     "doctor": doctor_command,
     "train": train_command,
     "project": project_command,
