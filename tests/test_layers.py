@@ -72,6 +72,8 @@ ROWS: tuple[tuple[int, str, str], ...] = (
     (3, COUNTING, "grids"),
     (3, COUNTING, "plots"),
     (3, COUNTING, "report_schema"),
+    (3, COUNTING, "figures"),
+    (3, COUNTING, "gate"),
     (3, COUNTING, "strength"),
     (3, COUNTING, "rendering"),
     (3, COUNTING, "report"),
