@@ -75,6 +75,8 @@ ROWS: tuple[tuple[int, str, str], ...] = (
     (3, COUNTING, "figures"),
     (3, COUNTING, "gate"),
     (3, COUNTING, "strength"),
+    (3, COUNTING, "gallery"),
+    (3, COUNTING, "sections"),
     (3, COUNTING, "rendering"),
     (3, COUNTING, "report"),
     (3, COUNTING, "comparison"),

@@ -40,13 +40,14 @@ class Look(NamedTuple):
 # Okabe and Ito's palette: told apart by color-blind readers, on white and on black.
 # Source: Okabe and Ito, "Color Universal Design", 2008.
 LOOKS = {
+    # Lines alone for hatching: dots make an SVG six times as large.
     "image": Look("#8c8c8c", "o", ""),
-    "image_ensemble": Look("#e69f00", "v", "\\\\\\\\"),
+    "image_ensemble": Look("#e69f00", "v", "----"),
     "reconstruction": Look("#3d8fd1", "s", "////"),
-    "stylemix_ensemble": Look("#00a878", "^", "...."),
+    "stylemix_ensemble": Look("#00a878", "^", "\\\\\\\\"),
     "combined_ensemble": Look("#cc79a7", "D", "xxxx"),
 }
-_OTHER = Look("#d55e00", "P", "++++")
+_OTHER = Look("#d55e00", "P", "||||")
 
 SERIES = (
     Look("#d55e00", "o", ""),
