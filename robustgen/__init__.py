@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from robustgen.projectors.loss import ProjectionLoss
     from robustgen.projectors.method import Projection
     from robustgen.projectors.projector import Projector
+    from robustgen.report import load_report
     from robustgen.report_schema import Report
     from robustgen.runner import run
     from robustgen.score import score_predictions
@@ -40,6 +41,7 @@ __all__ = [
     "load_gan",
     "load_latents",
     "load_perceptual",
+    "load_report",
     "load_suite",
     "resolve_cases",
     "run",
@@ -65,6 +67,7 @@ _HOMES = {
     "load_gan": "robustgen.gan.load",
     "load_latents": "robustgen.gan.latents",
     "load_perceptual": "robustgen.perceptual",
+    "load_report": "robustgen.report",
     "load_suite": "robustgen.suite",
     "resolve_cases": "robustgen.suite",
     "run": "robustgen.runner",

@@ -8,9 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import pyarrow as pa
+from pyarrow import parquet
+
 from robustgen.checks import Finding, checks_frame, run_checks, with_verdicts
+from robustgen.columns import PREDICTIONS
 from robustgen.errors import RequestError
 from robustgen.evidence import Evidence
+from robustgen.figures import write_figures
 from robustgen.files import whole_file, write_text
 from robustgen.finished import profile_settings, read_run, suite_outcomes
 from robustgen.metrics import (
@@ -23,7 +29,7 @@ from robustgen.metrics import (
     worst_case_frame,
 )
 from robustgen.rendering import report_notes, to_html, to_markdown
-from robustgen.report_schema import Report, json_safe, to_json
+from robustgen.report_schema import SCHEMA_VERSION, Report, json_safe, to_json
 from robustgen.strength.randomness import random_frame
 from robustgen.table import PredictionTable
 
@@ -87,9 +93,11 @@ def build_report(
 
 
 def write_report(report: Report, out: Path) -> None:
-    """Writes report.md, report.html, report.json, accuracy.csv, predictions.parquet.
+    """Writes every file that shows or holds the numbers of a run.
 
-    Pictures are taken from `out/pictures` where there are any.
+    These are report.md, report.html, report.json, accuracy.csv, predictions.parquet
+    and figures/; docs/files.md describes them. Pictures are taken from `out/pictures`
+    where there are any.
 
     Raises:
         RequestError: the folder cannot be written, or its pictures are damaged.
@@ -100,8 +108,31 @@ def write_report(report: Report, out: Path) -> None:
     # Ten digits hold every share of up to a million samples, without noise at the end.
     csv = report.accuracy.to_csv(index=False, float_format="%.10g", lineterminator="\n")
     write_text(out / "accuracy.csv", csv)
-    with whole_file(out / "predictions.parquet") as temporary:
-        report.predictions.to_parquet(temporary, engine="pyarrow", index=False)
+    _write_predictions(report.predictions, out / "predictions.parquet")
+    write_figures(report, out)
+
+
+def load_report(run: Path) -> Report:
+    """Reads a finished run as a report, and writes nothing.
+
+    Args:
+        run: Folder of a run, with `tables/*.npz` and `manifest.json`.
+
+    Returns:
+        What `rg.run` returned: data frames `accuracy`, `predictions`, ..., counted
+        again from the tables.
+
+    Raises:
+        RequestError: the folder is not that of a run, or a file in it is damaged.
+    """
+    found = read_run(run)
+    return build_report(
+        found.tables,
+        suite=found.suite,
+        profile=found.profile,
+        manifest=found.manifest,
+        evidence=found.evidence,
+    )
 
 
 def rebuild_report(run: Path) -> Report:
@@ -113,13 +144,35 @@ def rebuild_report(run: Path) -> Report:
     Raises:
         RequestError: the folder is not that of a run, or a file in it is damaged.
     """
-    found = read_run(run)
-    report = build_report(
-        found.tables,
-        suite=found.suite,
-        profile=found.profile,
-        manifest=found.manifest,
-        evidence=found.evidence,
-    )
+    report = load_report(run)
     write_report(report, run)
     return report
+
+
+def predictions_schema() -> pa.Schema:  # pyright: ignore[reportUnknownParameterType]
+    """Columns of predictions.parquet; each carries its meaning, unit and emptiness."""
+    return pa.schema(
+        [
+            pa.field(
+                column.name,
+                getattr(pa, column.parquet_type)(),
+                nullable=not column.is_always_there,
+                metadata={
+                    "description": column.meaning,
+                    "unit": column.unit,
+                    "empty": column.empty,
+                },
+            )
+            for column in PREDICTIONS
+        ]
+    )
+
+
+def _write_predictions(predictions: pd.DataFrame, path: Path) -> None:
+    table = pa.Table.from_pandas(
+        predictions, schema=predictions_schema(), preserve_index=False
+    )
+    version = {"robustgen_schema_version": str(SCHEMA_VERSION)}
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **version})
+    with whole_file(path) as temporary:
+        parquet.write_table(table, temporary)

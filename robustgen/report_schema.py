@@ -3,13 +3,19 @@
 import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
+from robustgen.columns import REPORT_FRAMES, record_schema
+
 SCHEMA_VERSION = 1
+
+SCHEMA_FILE = Path(__file__).with_name("schemas") / "report.schema.json"
+"""The published JSON schema of report.json; it ships with the package."""
 
 
 def json_safe(value: Any) -> Any:
@@ -77,6 +83,62 @@ class Report(BaseModel):
     """The suite as resolved."""
     provenance: dict[str, Any]
     """The rest of the manifest: versions, seeds, asset hashes, commit, times."""
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema (2020-12) of report.json, as `SCHEMA_FILE` publishes it.
+
+    It is exact: a key that is missing or unknown, or a value of another type, makes a
+    report invalid. `suite` and `provenance` alone hold what the run put there.
+    """
+    frames = {
+        name: {
+            "description": meaning,
+            "type": "array",
+            "items": record_schema(columns),
+        }
+        for name, (meaning, columns) in REPORT_FRAMES.items()
+    }
+    properties: dict[str, Any] = {
+        "schema_version": {
+            "description": "Grows when a field changes its meaning or goes away.",
+            "const": SCHEMA_VERSION,
+        },
+        "name": {"description": "Name of the suite.", "type": "string"},
+        "profile": {
+            "description": "Assets of the run. Numbers of two profiles are never "
+            "compared.",
+            "enum": ["embedded", "full"],
+        },
+        "notes": {
+            "description": "What a reader must know to read the numbers.",
+            "type": "array",
+            "items": {"type": "string"},
+        },
+        **frames,
+        "suite": {"description": "The suite as resolved.", "type": "object"},
+        "provenance": {
+            "description": "The rest of manifest.json: versions, seeds, hashes of "
+            "assets and data, commit, times.",
+            "type": "object",
+        },
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:robustgen:report:{SCHEMA_VERSION}",
+        "title": f"report.json of robustgen, version {SCHEMA_VERSION}",
+        "description": "Every number of a run and what it came from. Frames are lists "
+        "of records. What was not counted is null, infinity is the text inf.",
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def schema_text() -> str:
+    """The text of `SCHEMA_FILE`."""
+    return json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"
 
 
 def to_json(report: Report) -> str:
