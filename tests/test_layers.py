@@ -59,6 +59,7 @@ ROWS: tuple[tuple[int, str, str], ...] = (
     (2, DOING, "attacks"),
     (2, DOING, "lpips_distance"),
     (2, DOING, "perceptual"),
+    (2, COUNTING, "columns"),
     (2, COUNTING, "ensembling"),
     (2, COUNTING, "intervals"),
     (2, COUNTING, "outcomes"),
