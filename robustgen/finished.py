@@ -4,6 +4,7 @@ Everything that looks at finished runs starts here: reports, rankings, the gate 
 comparisons. No model is needed.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +14,15 @@ from typing import Any
 from robustgen.ensembling import EnsembleRule
 from robustgen.errors import RequestError
 from robustgen.evidence import Evidence, load_evidence
+from robustgen.files import sha256_of
 from robustgen.outcomes import Outcomes, read_outcomes
 from robustgen.table import PATHS, PredictionTable, load_table
+
+FILES = "files"
+"""Key of a manifest: SHA-256 of every file that the run wrote before it."""
+
+SEAL = "sha256"
+"""Key of a manifest: SHA-256 of all its other keys."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +31,8 @@ class FinishedRun:
 
     Args:
         folder: Where it lies.
-        manifest: Suite as resolved, versions, seeds, hashes of assets and data.
+        manifest: Suite as resolved, versions, seeds, hashes of assets and data. What
+            vouches for the files themselves is checked on reading and left out.
         tables: Prediction tables, by name of file.
         evidence: What the probes of each pair measured; None where none has run.
     """
@@ -64,19 +73,29 @@ def read_run(folder: Path) -> FinishedRun:
         RequestError: the folder is not that of a run, or a file in it is damaged.
     """
     manifest = _read_manifest(folder / "manifest.json")
+    files: Mapping[str, str] | None = manifest.pop(FILES, None)
     tables = sorted((folder / "tables").glob("*.npz"))
+    probes = sorted((folder / "probes").glob("*.json"))
+    if files is not None:
+        _check_files(folder, files, [*tables, *probes])
     if not tables:
         raise RequestError(
             f"{folder / 'tables'}: no prediction tables. Name the folder of a "
             "finished run, or run the suite again."
         )
-    probes = sorted((folder / "probes").glob("*.json"))
     return FinishedRun(
         folder=folder,
         manifest=manifest,
         tables=tuple(load_table(path) for path in tables),
         evidence=tuple(load_evidence(path) for path in probes) if probes else None,
     )
+
+
+def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """A manifest with the hash of its content, which `read_run` checks."""
+    content = {key: value for key, value in manifest.items() if key != SEAL}
+    text = json.dumps(content, sort_keys=True)
+    return {**content, SEAL: hashlib.sha256(text.encode()).hexdigest()}
 
 
 def profile_settings(suite: Mapping[str, Any], profile: str) -> dict[str, Any]:
@@ -120,4 +139,45 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     for key in ("suite", "profile"):
         if not isinstance(manifest, dict) or key not in manifest:
             raise RequestError(f"{path}: no key '{key}'. Run the suite again.")
+    if FILES in manifest or SEAL in manifest:
+        if sealed(manifest)[SEAL] != manifest.get(SEAL):
+            raise _not_written(path)
+        del manifest[SEAL]
     return manifest
+
+
+def _check_files(folder: Path, files: Mapping[str, str], there: Sequence[Path]) -> None:
+    """Refuses a folder whose tables, probes or pictures are not what the run wrote.
+
+    A folder without `pictures/` is taken: numbers do not need them.
+
+    Args:
+        folder: Folder of the run.
+        files: SHA-256 of each file, by its path relative to the folder.
+        there: Tables and probes found.
+    """
+    for path in there:
+        if path.relative_to(folder).as_posix() not in files:
+            raise RequestError(
+                f"{path}: is not a file of this run. Remove it, or run the suite "
+                "again; what is whole will be reused."
+            )
+    pictured = (folder / "pictures").is_dir()
+    for name, sha256 in files.items():
+        path = folder / name
+        if name.startswith("pictures/") and not pictured:
+            continue
+        if not path.is_file():
+            raise RequestError(
+                f"{path}: this file of the run is missing. Run the suite again; what "
+                "is whole will be reused."
+            )
+        if sha256_of(path) != sha256:
+            raise _not_written(path)
+
+
+def _not_written(path: Path) -> RequestError:
+    return RequestError(
+        f"{path}: is not the file that this run wrote (sha256 differs). Run the suite "
+        "again; what is whole will be reused."
+    )

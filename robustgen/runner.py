@@ -44,6 +44,7 @@ from robustgen.evaluate import (
 from robustgen.evidence import Evidence, save_evidence
 from robustgen.executors import Executor, open_executor
 from robustgen.files import sha256_of, write_text
+from robustgen.finished import sealed
 from robustgen.library import CleanAttack, TierAttack
 from robustgen.outcomes import CLEAN, clean_alpha
 from robustgen.pictures import SHOWN, write_index, write_pictures
@@ -162,7 +163,7 @@ def run(
         "wall_seconds": round(time.monotonic() - began, 1),
         "files": {file: sha256_of(folder / file) for file in sorted(files)},
     }
-    write_text(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+    write_text(folder / "manifest.json", json.dumps(sealed(manifest), indent=1) + "\n")
     return rebuild_report(folder)
 
 
@@ -550,9 +551,7 @@ def _worker_subject(
 
 
 @functools.lru_cache(maxsize=1)
-def _worker_pair(
-    pickled: bytes, device: str, plugins: tuple[str, ...]
-) -> _LoadedPair:
+def _worker_pair(pickled: bytes, device: str, plugins: tuple[str, ...]) -> _LoadedPair:
     """What the cases of one pair share."""
     return _load_pair(pickle.loads(pickled), torch.device(device), plugins)
 
