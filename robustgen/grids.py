@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import pandas as pd
 from tabulate import tabulate
@@ -49,11 +49,33 @@ class Grid:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     caption: str = ""
+    verdicts: tuple[tuple[str, ...], ...] = ()
+    """Verdict of every cell, in the shape of `rows`; empty where none has one."""
+    legend: str = ""
+    """What the marks in `texts` mean."""
+
+    @property
+    def texts(self) -> tuple[tuple[str, ...], ...]:
+        """The rows with the mark of its verdict behind each cell that has one."""
+        if not self.verdicts:
+            return self.rows
+        return tuple(
+            tuple(
+                f"{cell} {MARKS[verdict]}".rstrip()
+                for cell, verdict in zip(row, verdicts, strict=True)
+            )
+            for row, verdicts in zip(self.rows, self.verdicts, strict=True)
+        )
+
+    @property
+    def footer(self) -> str:
+        """What stands below the table where its cells are `texts`."""
+        return " ".join(filter(None, (self.legend, self.caption)))
 
     @property
     def markdown(self) -> str:
         """The table in Markdown."""
-        cells = [[cell.replace("|", "\\|") for cell in row] for row in self.rows]
+        cells = [[cell.replace("|", "\\|") for cell in row] for row in self.texts]
         return tabulate(
             cells, headers=self.columns, tablefmt="github", disable_numparse=True
         )
@@ -111,21 +133,24 @@ def accuracy_grid(accuracy: pd.DataFrame, alpha_from: str) -> Grid:
     has_alpha = alpha_from in set(rows["alpha_from"])
     protocol = f", alpha_from={alpha_from}" if has_alpha else ""
     n = max(map(int, rows["n"]), default=0)
-    lines: dict[str, dict[str, str]] = {}
+    lines: dict[str, dict[str, tuple[str, str]]] = {}
     for row in records(rows):
         cell = share_text(row["accuracy"], row["ci_low"], row["ci_high"])
-        cell = f"{cell} {MARKS[row['verdict']]}".rstrip()
-        lines.setdefault(attack_name(row), {})[row["path"]] = cell
+        lines.setdefault(attack_name(row), {})[row["path"]] = cell, row["verdict"]
+    none = ("", "")
     return Grid(
         title=f"Accuracy on test images (n = {n}{protocol})",
         columns=("attack", *paths),
         rows=tuple(
-            (attack, *(cells.get(path, "") for path in paths))
+            (attack, *(cells.get(path, none)[0] for path in paths))
             for attack, cells in lines.items()
         ),
-        caption=" ".join(
-            filter(None, (verdict_note(rows["verdict"]), oblivious_note(rows["tier"])))
+        caption=oblivious_note(rows["tier"]),
+        verdicts=tuple(
+            ("", *(cells.get(path, none)[1] for path in paths))
+            for cells in lines.values()
         ),
+        legend=verdict_note(rows["verdict"]),
     )
 
 
@@ -138,27 +163,37 @@ def verdict_note(verdicts: Iterable[str]) -> str:
     return f"{', '.join(said)}; all others: TRUSTED. The checks say why."
 
 
-def checks_grid(rows: pd.DataFrame) -> Grid:
+class CheckLine(NamedTuple):
+    """One line about a check, as a table shows it."""
+
+    check: str
+    status: str
+    effect: str
+    about: str
+    evidence: str
+    advice: str
+
+
+def check_lines(rows: pd.DataFrame) -> tuple[CheckLine, ...]:
     """What the checks found: what failed first, then warnings, then the rest.
 
     Findings that passed are put in one line for each check.
     """
-    lines: list[tuple[str, ...]] = []
-    passed: dict[str, list[Record]] = {}
     found = records(rows)
-    for status in ("fail", "warn"):
-        lines += [
-            (
-                row["check"],
-                status,
-                row["effect"],
-                _about(row),
-                f"{row['title']}. {row['evidence']}",
-                row["advice"],
-            )
-            for row in found
-            if row["status"] == status
-        ]
+    lines = [
+        CheckLine(
+            row["check"],
+            status,
+            row["effect"],
+            _about(row),
+            f"{row['title']}. {row['evidence']}",
+            row["advice"],
+        )
+        for status in ("fail", "warn")
+        for row in found
+        if row["status"] == status
+    ]
+    passed: dict[str, list[Record]] = {}
     for row in found:
         if row["status"] == "pass":
             passed.setdefault(row["check"], []).append(row)
@@ -166,11 +201,16 @@ def checks_grid(rows: pd.DataFrame) -> Grid:
         first = group[0]
         more = f" And {len(group) - 1} more of this check." if len(group) > 1 else ""
         said = f"{first['title']}. {first['evidence']}{more}"
-        lines.append((check, "pass", "", _about(first), said, ""))
+        lines.append(CheckLine(check, "pass", "", _about(first), said, ""))
+    return tuple(lines)
+
+
+def checks_grid(rows: pd.DataFrame) -> Grid:
+    """The lines about the checks as a table."""
     return Grid(
         title="Checks: what they saw, and what to do",
         columns=("check", "status", "verdict", "about", "evidence", "advice"),
-        rows=tuple(lines),
+        rows=check_lines(rows),
         caption="SUSPECT: do not quote the number alone. INVALID: no measurement.",
     )
 

@@ -1,37 +1,22 @@
 """A report as text for a terminal, as Markdown and as one HTML page."""
 
-import base64
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from jinja2.utils import htmlsafe_json_dumps
+from markupsafe import Markup
 from tabulate import tabulate
 
 from robustgen.ensembling import ALPHA_TIE_RULE, CLASS_TIE_RULE
-from robustgen.errors import RequestError
-from robustgen.grids import (
-    Grid,
-    Subject,
-    accuracy_grid,
-    attacks_grid,
-    checks_grid,
-    differences_grid,
-    headline,
-    oblivious_note,
-    projection_grid,
-    random_grid,
-    robustness_grid,
-    subjects,
-    with_alpha,
-    worst_case_grid,
-)
+from robustgen.gallery import read_strips
+from robustgen.grids import MARKS, accuracy_grid, oblivious_note, subjects
 from robustgen.outcomes import CLEAN
-from robustgen.plots import accuracy_bars, alpha_curves, difference_marks, svg_text
 from robustgen.report_schema import Report
+from robustgen.sections import build_sections
 
 PROFILE_NOTES = {
     "embedded": (
@@ -56,42 +41,11 @@ READING_NOTES = (
     "the alphas that other validation images would have chosen.",
 )
 
+VERDICT_MARKS = {**MARKS, "TRUSTED": "✓"}
+"""What a page shows beside each verdict, so that color is never alone."""
+
 _TEMPLATES = Path(__file__).with_name("templates")
-
-
-class Picture(BaseModel):
-    """One entry of pictures.json: a picture file and what it shows."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    file: str
-    """Name of a PNG file beside pictures.json."""
-    attack: str
-    sample: int
-    """Index of the sample in its data set."""
-    label: str | int
-    """True class, by name or number."""
-    caption: str
-    panels: tuple[str, ...]
-    """What the parts of the picture show, from left to right."""
-
-
-@dataclass(frozen=True)
-class Plot:
-    """An SVG element and what it shows."""
-
-    title: str
-    svg: str
-    caption: str
-
-
-@dataclass(frozen=True)
-class Section:
-    """What a report shows about one data set and classifier."""
-
-    title: str
-    grids: tuple[Grid, ...]
-    plots: tuple[Plot, ...] = field(default=())
+_SHARE = re.compile(r"(?P<share>[+-]?\d\.\d{3}) (?P<interval>\[[^\]]*\])")
 
 
 def terminal_table(report: Report, *, alpha_from: str = CLEAN) -> str:
@@ -106,10 +60,10 @@ def terminal_table(report: Report, *, alpha_from: str = CLEAN) -> str:
     for subject in subjects(report.accuracy):
         grid = accuracy_grid(subject.rows(report.accuracy), alpha_from)
         table = tabulate(
-            grid.rows, headers=grid.columns, tablefmt="simple", disable_numparse=True
+            grid.texts, headers=grid.columns, tablefmt="simple", disable_numparse=True
         )
         heading = f"{subject}. {grid.title}"
-        parts.append("\n".join(filter(None, [heading, table, grid.caption])))
+        parts.append("\n".join(filter(None, [heading, table, grid.footer])))
     return "\n\n".join(parts)
 
 
@@ -136,7 +90,17 @@ def report_notes(
 
 def to_markdown(report: Report) -> str:
     """The text of report.md."""
-    return _render("report.md.jinja", report, _sections(report, with_plots=False))
+    sections = build_sections(report, with_plots=False)
+    return (
+        _environment(escape=False)
+        .get_template("report.md.jinja")
+        .render(
+            report=report,
+            sections=sections,
+            suite=_as_yaml(report.suite),
+            provenance=_as_yaml(report.provenance),
+        )
+    )
 
 
 def to_html(report: Report, pictures_folder: Path) -> str:
@@ -149,134 +113,64 @@ def to_html(report: Report, pictures_folder: Path) -> str:
     Raises:
         RequestError: pictures.json is damaged or names a file that is missing.
     """
-    pictures = [
-        {
-            "caption": picture.caption,
-            "alt": f"Attack {picture.attack}, sample {picture.sample}, true class "
-            f"{picture.label}. From left to right: {', '.join(picture.panels)}.",
-            "panels": " · ".join(picture.panels),
-            "data": base64.b64encode(content).decode("ascii"),
-        }
-        for picture, content in _read_pictures(pictures_folder)
-    ]
-    sections = _sections(report, with_plots=True)
-    return _render("report.html.jinja", report, sections, pictures=pictures)
+    strips = read_strips(pictures_folder)
+    sections = build_sections(report, with_plots=True, strips=strips)
+    galleries = {
+        section.slug: part.gallery.to_json()
+        for section in sections
+        for part in section.parts
+        if part.gallery
+    }
+    return (
+        _environment(escape=True)
+        .get_template("report.html.jinja")
+        .render(
+            report=report,
+            sections=sections,
+            galleries=_as_script(galleries),
+            verdict_marks=VERDICT_MARKS,
+            share_parts=share_parts,
+            facts=_facts(report),
+            suite=_as_yaml(report.suite),
+            provenance=_as_yaml(report.provenance),
+        )
+    )
 
 
-def _render(
-    template: str,
-    report: Report,
-    sections: Sequence[Section],
-    *,
-    pictures: Sequence[dict[str, str]] = (),
-) -> str:
-    environment = Environment(
+def _environment(*, escape: bool) -> Environment:
+    return Environment(
         loader=FileSystemLoader(_TEMPLATES),
-        autoescape=template.endswith(".html.jinja"),
+        autoescape=escape,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template(template).render(
-        report=report,
-        sections=sections,
-        pictures=pictures,
-        suite=_as_yaml(report.suite),
-        provenance=_as_yaml(report.provenance),
+
+
+def share_parts(cell: str) -> tuple[str, str]:
+    """A share and its interval apart; other cells stay whole.
+
+    >>> share_parts("0.700 [0.397, 0.892]"), share_parts("pgd [x]")
+    (('0.700', '[0.397, 0.892]'), ('pgd [x]', ''))
+    """
+    found = _SHARE.fullmatch(cell)
+    return (found["share"], found["interval"]) if found else (cell, "")
+
+
+def _facts(report: Report) -> tuple[tuple[str, str], ...]:
+    """What the manifest says in one line each."""
+    return tuple(
+        (name.replace("_", " "), str(value))
+        for name, value in report.provenance.items()
+        if isinstance(value, str | int | float) and str(value)
     )
+
+
+def _as_script(value: object) -> Markup:
+    """JSON that can stand inside a script element, whatever names it holds."""
+    return htmlsafe_json_dumps(value, separators=(",", ":"), allow_nan=False)
 
 
 def _as_yaml(value: dict[str, Any]) -> str:
     return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=78).strip()
-
-
-def _sections(report: Report, *, with_plots: bool) -> list[Section]:
-    return [
-        Section(
-            title=str(subject),
-            grids=_grids(report, subject),
-            plots=_plots(report, subject, place) if with_plots else (),
-        )
-        for place, subject in enumerate(subjects(report.accuracy))
-    ]
-
-
-def _grids(report: Report, subject: Subject) -> tuple[Grid, ...]:
-    accuracy = subject.rows(report.accuracy)
-    grids = [accuracy_grid(accuracy, CLEAN)]
-    # Without clean images the first table shows `matched` already.
-    if CLEAN in set(accuracy["alpha_from"]):
-        grids.append(accuracy_grid(accuracy, "matched"))
-    costs = subject.rows(report.costs)
-    grids += [
-        worst_case_grid(subject.rows(report.worst_case)),
-        checks_grid(subject.rows(report.checks)),
-        random_grid(subject.rows(report.randomness)),
-        differences_grid(subject.rows(report.differences)),
-        attacks_grid(subject.rows(report.robustness, path="image"), costs),
-        robustness_grid(subject.rows(report.robustness)),
-        projection_grid(costs),
-    ]
-    return tuple(grid for grid in grids if grid.rows)
-
-
-def _plots(report: Report, subject: Subject, place: int) -> tuple[Plot, ...]:
-    rows, alpha_from = headline(subject.rows(report.accuracy), CLEAN)
-    note = oblivious_note(rows["tier"])
-    protocol = f"alpha_from={alpha_from}"
-    title = "Accuracy per attack and path"
-    plots = [
-        Plot(
-            title,
-            svg_text(accuracy_bars(rows), f"bars{place}", title),
-            f"Test images, {protocol}. {note}",
-        )
-    ]
-    curves = subject.rows(report.curves)
-    if len(curves):
-        title = "Accuracy over alpha, the weight of the views"
-        plots.append(
-            Plot(
-                title,
-                svg_text(alpha_curves(curves, rows), f"curves{place}", title),
-                "Mean over resamples; solid: test, dashed: validation; dotted: mean "
-                f"alpha chosen ({protocol}). {note}",
-            )
-        )
-    shown = with_alpha(subject.rows(report.differences), alpha_from)
-    # Gains over the attacked image would set a scale that hides all others, and the
-    # bars show them.
-    shown = shown.loc[shown["first"] != "image"]
-    if len(shown):
-        title = "Paired differences between defended paths"
-        plots.append(
-            Plot(
-                title,
-                svg_text(difference_marks(shown), f"pairs{place}", title),
-                f"Second minus first on the same test images, {protocol}. An interval "
-                f"that holds 0 does not tell the two apart. {note}",
-            )
-        )
-    return tuple(plots)
-
-
-def _read_pictures(folder: Path) -> list[tuple[Picture, bytes]]:
-    listing = folder / "pictures.json"
-    if not listing.is_file():
-        return []
-    try:
-        entries = TypeAdapter(list[Picture]).validate_json(listing.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise RequestError(
-            f"{listing}: {place}: {first['msg']}. Run the suite again."
-        ) from error
-    found: list[tuple[Picture, bytes]] = []
-    for entry in entries:
-        path = folder / entry.file
-        if Path(entry.file).name != entry.file or not path.is_file():
-            raise RequestError(f"{listing}: names '{entry.file}', which is not here.")
-        found.append((entry, path.read_bytes()))
-    return found
