@@ -10,7 +10,7 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,19 +54,21 @@ class PredictionStore:
 
         Entries that cannot be read are removed: their images are computed again.
         """
-        wanted = set(keys)
-        found: dict[str, Found] = {}
+        entries: list[tuple[list[str], PredictionTable]] = []
         for name in self.cache.names(PREDICTIONS, self.address):
             content = self.cache.get(PREDICTIONS, self.address, name)
             if content is None:
                 continue
             head, _, body = content.partition(b"\n")
             try:
-                held: list[str] = json.loads(head)
-                table = read_table(body, name)
+                entries.append((json.loads(head), read_table(body, name)))
             except (ValueError, RequestError):
                 self.cache.remove(PREDICTIONS, self.address, name)
-                continue
+        wanted = set(keys)
+        found: dict[str, Found] = {}
+        # Of images in several entries, the largest batch counts: that of a full run,
+        # whatever quick looks came before or after it.
+        for held, table in sorted(entries, key=lambda entry: -len(entry[0])):
             for row, key in enumerate(held):
                 if key in wanted:
                     found.setdefault(key, Found(table, row))
@@ -113,21 +115,21 @@ class PredictionStore:
             self.cache.put(PICTURES, self.address, key, stream.getvalue())
 
 
-def cells(count: int, batch_size: int, missing: Sequence[int]) -> list[list[int]]:
-    """Rows that are left to compute, in the batches of an uninterrupted run.
+def cells(count: int, batch_size: int, missing: Collection[int]) -> list[list[int]]:
+    """Batches that are left to compute: those of an uninterrupted run, or none.
 
-    Batches start at multiples of the batch size whatever is finished, so that a run
-    that goes on after a kill computes the very batches that it would have.
+    A batch of which anything is missing is computed as a whole. Its numbers are then
+    the same to the last bit, whatever an earlier run finished.
 
-    >>> cells(10, 4, [1, 2, 8, 9])
-    [[1, 2], [8, 9]]
+    >>> cells(10, 4, [2, 9])
+    [[0, 1, 2, 3], [8, 9]]
     """
-    left = set(missing)
-    found = (
-        [row for row in range(start, min(start + batch_size, count)) if row in left]
+    batches = (
+        range(start, min(start + batch_size, count))
         for start in range(0, count, batch_size)
     )
-    return [rows for rows in found if rows]
+    left = set(missing)
+    return [list(batch) for batch in batches if not left.isdisjoint(batch)]
 
 
 def assemble(keys: Sequence[str], found: Mapping[str, Found]) -> PredictionTable:
