@@ -1,5 +1,6 @@
 """Settings shared by all tests."""
 
+import importlib
 import os
 from pathlib import Path
 
@@ -9,6 +10,22 @@ from hypothesis import settings
 if "PYTEST_XDIST_WORKER" in os.environ:
     # One core for each worker, before torch looks.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # While a type-checked module is executed, the import hook looks for the bytecode of
+    # all modules under a name of its own. Imported from there, these would be compiled
+    # again by every worker: 10 s.
+    for name in (
+        "matplotlib.figure",
+        "pandas",
+        "pydantic",
+        "scipy.stats",
+        "sklearn.datasets",
+        "statsmodels.stats.api",
+        "torch._dynamo",
+        "torchattacks",
+        "torchvision",
+        "typer",
+    ):
+        importlib.import_module(name)
 
 settings.register_profile("robustgen", deadline=None, derandomize=True)
 settings.load_profile("robustgen")
