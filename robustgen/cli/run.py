@@ -9,6 +9,7 @@ import typer
 
 from robustgen.allocator import LARGE, keep_large_blocks
 from robustgen.cli.dry_run import dry_run_text
+from robustgen.cli.gate import gate_run
 from robustgen.cli.interrupts import command_again
 from robustgen.cli.options import (
     DeviceOption,
@@ -81,6 +82,11 @@ def run_command(
     for factory in _factories(cases):
         require_plugin(factory, plugins)
     check_plugins(plugins)
+    if baseline is not None:
+        # Before hours of work, not after them.
+        from robustgen.gate import load_baseline
+
+        load_baseline(baseline)
     folder = out or Path("reports/runs") / f"{asked.name}-{chosen}"
     if dry_run:
         refuse_file(folder)
@@ -110,7 +116,12 @@ def run_command(
         )
     typer.echo(terminal_table(report))
     typer.echo(f"Written to {folder}/: open report.html")
-    refuse_invalid(report)
+    failed = 0 if baseline is None else gate_run(folder, baseline)
+    # A regression says more than a row that cannot be trusted.
+    if failed != 1:
+        refuse_invalid(report)
+    if failed:
+        raise typer.Exit(failed)
 
 
 def _factories(cases: Sequence[Case]) -> list[str]:
