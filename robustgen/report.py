@@ -112,7 +112,7 @@ def write_report(report: Report, out: Path) -> None:
     write_figures(report, out)
 
 
-def load_report(run: Path) -> Report:
+def load_report(run: Path | str) -> Report:
     """Reads a finished run as a report, and writes nothing.
 
     Args:
@@ -125,7 +125,7 @@ def load_report(run: Path) -> Report:
     Raises:
         RequestError: the folder is not that of a run, or a file in it is damaged.
     """
-    found = read_run(run)
+    found = read_run(Path(run))
     return build_report(
         found.tables,
         suite=found.suite,
