@@ -1,118 +1,44 @@
 """What a run will cost, from the cases alone: passes, seconds, memory.
 
-The seconds rest on figures per image that were measured once, on two CPU cores. They
-are meant to tell a minute from an hour, not to time anything.
+The work is counted by `robustgen.workload`; what a piece of it costs was measured once,
+see `robustgen.unit_costs`. `python benchmarks/estimates.py` compares the estimate with
+real runs; docs/cli.md has the table.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
-from robustgen.library import (
-    ApgdAttack,
-    AttackSpec,
-    AutoattackAttack,
-    CwAttack,
-    EotPgdAttack,
-    FgsmAttack,
-    MifgsmAttack,
-    PgdAttack,
-    SquareAttack,
-    TierAttack,
-)
-from robustgen.names import GRADIENT_TIERS
+from robustgen.library import TierAttack
 from robustgen.progress import Stage
-from robustgen.projection_settings import max_passes
-from robustgen.suite import GENERATED_PATHS, Case
-
-
-@dataclass(frozen=True)
-class UnitCost:
-    """Seconds for one image in a batch of 64, on two CPU cores.
-
-    Args:
-        classify: Forward pass of the classifier.
-        attack_pass: Forward and backward pass of the classifier.
-        synthesize: Forward pass of the generator.
-        project_pass: One evaluation of the projection loss and its gradient.
-        networks_mb: Memory of the networks and of one block of activations.
-        image_mb: Memory that grows with each image of a batch.
-    """
-
-    classify: float
-    attack_pass: float
-    synthesize: float
-    project_pass: float
-    networks_mb: float
-    image_mb: float
-
-
-UNIT_COSTS: Mapping[str, UnitCost] = MappingProxyType(
-    {
-        "digits": UnitCost(
-            classify=0.00007,
-            attack_pass=0.0002,
-            synthesize=0.0005,
-            project_pass=0.0022,
-            networks_mb=0,
-            image_mb=12,
-        ),
-        "faces": UnitCost(
-            classify=0.00003,
-            attack_pass=0.0001,
-            synthesize=0.0006,
-            project_pass=0.0023,
-            networks_mb=0,
-            image_mb=12,
-        ),
-        "celebahq": UnitCost(
-            classify=0.16,
-            attack_pass=0.34,
-            synthesize=0.83,
-            project_pass=2.4,
-            networks_mb=6100,
-            image_mb=250,
-        ),
-        "car": UnitCost(
-            classify=0.015,
-            attack_pass=0.043,
-            synthesize=0.53,
-            project_pass=1.4,
-            networks_mb=3000,
-            image_mb=100,
-        ),
-        "cat": UnitCost(
-            classify=0.017,
-            attack_pass=0.037,
-            synthesize=0.33,
-            project_pass=0.92,
-            networks_mb=1600,
-            image_mb=60,
-        ),
-        "cifar10": UnitCost(
-            classify=0.003,
-            attack_pass=0.008,
-            synthesize=0.044,
-            project_pass=0.17,
-            networks_mb=1000,
-            image_mb=40,
-        ),
-    }
+from robustgen.suite import Case
+from robustgen.unit_costs import UNIT_COSTS, UnitCost
+from robustgen.workload import (
+    Work,
+    attack_passes,
+    listed_parts,
+    probe_work,
+    tier_work,
+    total,
 )
-"""By domain; a generator of the user's own without a card counts as `faces`.
-`python benchmarks/units.py` measures faces and digits, `python benchmarks/scale.py` the
-others, on networks of the released sizes."""
+from robustgen.workload import attack_cost as attack_cost
 
 BATCH_PIXELS = 2**22
 """Pixels, over all images, of a batch; 64 images at most."""
 
-TRANSFER_CANDIDATES = 4
-"""Images, of each one attacked, that tier `transfer` asks a path about."""
+START_SECONDS = 4.0
+"""CPU seconds of imports, and of reading data and weights."""
 
-OVERHEAD_SECONDS = 6.0
-"""Imports, loading, tables, figures and the report."""
+PAIR_SECONDS = 0.5
+"""CPU seconds of loading one pair."""
 
-BASE_MEMORY_MB = 700.0
+CASE_SECONDS = 0.15
+"""CPU seconds of one case beyond networks: tables, pictures, its rows of the report."""
+
+REPORT_SECONDS = 3.5
+"""CPU seconds of checks, figures and report."""
+
+BASE_MEMORY_MB = 950.0
 """The process with torch, the assets and the report's libraries."""
 
 
@@ -122,12 +48,16 @@ class Cost:
 
     Args:
         images: Attacked images, over all cases.
-        attack_passes: Forward and backward passes of the classifier.
-        projection_passes: Evaluations of the projection loss, at most.
-        synthesized: Views that the generator makes.
-        classified: Images that the classifier scores.
-        seconds: On two CPU cores.
+        attack_passes: Forward passes that attacks spend on them, as expected; of tiers,
+            through what they search.
+        projection_passes: Evaluations of the projection loss, as expected.
+        synthesized: Pictures that the generator makes outside of projections.
+        classified: Images that the classifier scores outside of attacks.
+        cpu_seconds: In one thread.
+        seconds: By the clock, on two CPU cores.
         memory_mb: Peak of the process.
+        parts: Seconds of what the time is spent on; they add up to `seconds`.
+        cases: Seconds of each case, in order.
         stages: Stages of the run in order, with the seconds of each.
     """
 
@@ -136,94 +66,92 @@ class Cost:
     projection_passes: int
     synthesized: int
     classified: int
+    cpu_seconds: float
     seconds: float
     memory_mb: float
-    stages: tuple[Stage, ...] = ()
+    parts: Mapping[str, float]
+    cases: tuple[float, ...]
+    stages: tuple[Stage, ...]
 
 
 def estimate_cost(cases: Sequence[Case], *, batch_size: int | None = None) -> Cost:
     """What running `cases` costs if nothing can be reused.
 
     Args:
-        cases: From `resolve_cases`.
-        batch_size: Images worked on together; matters for memory only.
+        cases: From `resolve_cases`; those of a pair are adjacent.
+        batch_size: Images worked on together; see `default_batch_size`.
     """
-    images = attack_passes = projection_passes = synthesized = classified = 0
-    seconds = OVERHEAD_SECONDS
-    for case in cases:
-        unit = unit_cost(case)
-        work = _case_work(case)
-        images += work.images
-        attack_passes += work.attacked
-        projection_passes += work.projected
-        synthesized += work.made
-        classified += work.scored
-        seconds += (
-            work.attacked * unit.attack_pass
-            + work.projected * unit.project_pass
-            + work.made * unit.synthesize
-            + work.scored * unit.classify
-        )
+    parts: dict[str, float] = {"start and report": 0.0}
+    seconds: list[float] = []
+    stages: list[Stage] = []
+    works: list[Work] = []
+    images, passes, cpu = 0, 0.0, 0.0
+
+    def spend(part: str, single: float, share: float) -> float:
+        nonlocal cpu
+        cpu += single
+        parts[part] = parts.get(part, 0.0) + single * share
+        return single * share
+
+    spend("start and report", START_SECONDS + REPORT_SECONDS, 1.0)
+    for _, group in itertools.groupby(cases, key=lambda case: case.pair):
+        pair = tuple(group)
+        unit = unit_cost(pair[0])
+        spend("start and report", PAIR_SECONDS, 1.0)
+        for case in pair:
+            tier = isinstance(case.attack, TierAttack)
+            spent = spend("start and report", CASE_SECONDS, 1.0)
+            for split in ("test",) if tier else ("val", "test"):
+                count: int = getattr(case.splits, split)
+                images += count
+                passes += count * attack_passes(case.attack).images
+                whole = 0.0
+                for part, work in _parts(case, count, batch_size).items():
+                    works.append(work)
+                    whole += spend(part, unit.cpu_seconds(work), unit.two_cores)
+                stages.append(Stage(f"{case.name} {split}", whole))
+                spent += whole
+            seconds.append(spent)
+        work = probe_work(pair)
+        works.append(work)
+        probes = spend("probes", unit.cpu_seconds(work), unit.two_cores)
+        stages.append(Stage(probe_stage(pair[0]), probes))
+    stages.append(Stage(REPORT_STAGE, REPORT_SECONDS))
+    done = total(works)
     return Cost(
         images=images,
-        attack_passes=attack_passes,
-        projection_passes=projection_passes,
-        synthesized=synthesized,
-        classified=classified,
-        seconds=seconds,
+        attack_passes=round(passes),
+        projection_passes=round(done.images.get("project", 0)),
+        synthesized=round(done.images.get("synthesize", 0)),
+        classified=round(done.images.get("classify", 0)),
+        cpu_seconds=cpu,
+        seconds=sum(parts.values()),
         memory_mb=max(_memory_mb(case, batch_size) for case in cases),
+        parts=parts,
+        cases=tuple(seconds),
+        stages=tuple(stages),
     )
 
 
-@dataclass(frozen=True)
-class _Work:
-    """Counts of one case; see `Cost`."""
-
-    images: int
-    attacked: int
-    projected: int
-    made: int
-    scored: int
+REPORT_STAGE = "report"
+"""Name of the last stage of a run."""
 
 
-def _case_work(case: Case) -> _Work:
+def probe_stage(case: Case) -> str:
+    """Name of the stage in which a pair is probed."""
+    return f"{'-'.join(case.pair.labels)} probes"
+
+
+def _parts(case: Case, count: int, batch_size: int | None) -> Mapping[str, Work]:
+    size = batch_size or default_batch_size(*_shape(case))
     if isinstance(case.attack, TierAttack):
-        return _tier_work(case, case.attack)
-    count = case.splits.val + case.splits.test
-    views = case.views.count
-    paths = case.paths
-    styled = "stylemix_ensemble" in paths or "combined_ensemble" in paths
-    projects = "reconstruction" in paths
-    return _Work(
-        images=count,
-        attacked=count * attack_cost(case.attack),
-        projected=count * max_passes(case.projection) if projects else 0,
-        made=count * views if styled else 0,
-        scored=count * sum(views if p.endswith("_ensemble") else 1 for p in paths),
-    )
+        return {"tiers": tier_work(case, case.attack, count, size)}
+    return listed_parts(case, count, size)
 
 
-def _tier_work(case: Case, attack: TierAttack) -> _Work:
-    """At most: images that are broken early cost less."""
-    count, budget = case.splits.test, attack.budget
-    ensemble = attack.target.endswith("_ensemble")
-    asked = attack_cost(attack)
-    generated = attack.target in GENERATED_PATHS
-    draws = budget.score_draws if ensemble else 1
-    seen = budget.views if ensemble and attack.tier in GRADIENT_TIERS else 1
-    if ensemble and attack.tier not in GRADIENT_TIERS:
-        seen = case.views.count
-    # Going back through the projection costs about twice its passes more.
-    factor = 3 if attack.tier == "unrolled" else 1
-    return _Work(
-        images=count,
-        attacked=count * asked * seen,
-        projected=count * asked * max_passes(case.projection) * factor
-        if generated
-        else 0,
-        made=count * (asked * seen + draws * case.views.count) if ensemble else 0,
-        scored=count * draws * (case.views.count if ensemble else 1),
-    )
+def _shape(case: Case) -> tuple[int, int]:
+    side = 32 if case.domain is None else case.domain.resolution
+    return side, side
 
 
 def unit_cost(case: Case) -> UnitCost:
@@ -233,9 +161,9 @@ def unit_cost(case: Case) -> UnitCost:
 
 
 def _memory_mb(case: Case, batch_size: int | None) -> float:
-    side = 32 if case.domain is None else case.domain.resolution
-    unit, size = unit_cost(case), batch_size or default_batch_size(side, side)
-    return BASE_MEMORY_MB + unit.networks_mb + size * unit.image_mb
+    unit, size = unit_cost(case), batch_size or default_batch_size(*_shape(case))
+    most = min(size, max(case.splits.val, case.splits.test))
+    return BASE_MEMORY_MB + unit.networks_mb + most * unit.image_mb
 
 
 def default_batch_size(height: int, width: int) -> int:
@@ -247,46 +175,6 @@ def default_batch_size(height: int, width: int) -> int:
     4
     """
     return max(1, min(64, BATCH_PIXELS // (height * width)))
-
-
-def attack_cost(attack: AttackSpec | TierAttack) -> int:
-    """Passes through what it attacks that an attack spends on one image, at most.
-
-    An attack of the user's own counts as none: nobody here knows.
-    """
-    if isinstance(attack, TierAttack):
-        return _tier_passes(attack)
-    if isinstance(attack, FgsmAttack):
-        return 1
-    if isinstance(attack, PgdAttack):
-        return attack.settings.steps * attack.settings.restarts
-    if isinstance(attack, EotPgdAttack):
-        return attack.settings.steps * attack.settings.draws
-    if isinstance(attack, MifgsmAttack):
-        return attack.settings.steps
-    if isinstance(attack, CwAttack):
-        return attack.settings.steps * len(attack.settings.constants)
-    if isinstance(attack, ApgdAttack):
-        searches = attack.settings.restarts * max(1, attack.settings.targets)
-        return attack.settings.steps * searches * attack.settings.draws
-    if isinstance(attack, SquareAttack):
-        return attack.settings.queries
-    if isinstance(attack, AutoattackAttack):
-        settings = attack.settings
-        return settings.steps * (1 + 2 * settings.targets) + settings.queries
-    return 0
-
-
-def _tier_passes(attack: TierAttack) -> int:
-    budget = attack.budget
-    draws = budget.draws if attack.target.endswith("_ensemble") else 1
-    return {
-        "transfer": TRANSFER_CANDIDATES,
-        "latent": budget.latent_steps // 10,
-        "projection_breaking": budget.breaking_steps,
-        "square": budget.queries * draws,
-        "spsa": 2 * budget.spsa_steps * budget.spsa_samples * draws,
-    }.get(attack.tier, budget.steps * budget.restarts * draws)
 
 
 def duration(seconds: float) -> str:

@@ -50,6 +50,8 @@ ROWS: tuple[tuple[int, str, str], ...] = (
     (1, GROUND, "suite"),
     (1, GROUND, "sources"),
     (1, GROUND, "fetch"),
+    (1, GROUND, "workload"),
+    (1, GROUND, "unit_costs"),
     (1, GROUND, "cost"),
     (2, DOING, "devices"),
     (2, DOING, "data"),
