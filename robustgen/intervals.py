@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.stats import binomtest, norm
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 CONFIDENCE = 0.95
@@ -209,7 +208,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
     >>> [round(p, 4) for p in holm([0.01, 0.04, 0.03])]
     [0.03, 0.06, 0.06]
     """
-    if not p_values:
-        return []
-    corrected = np.asarray(multipletests(p_values, method="holm")[1])
+    # Not multipletests of statsmodels: it collects garbage on every call, 0.1 to 0.8 s.
+    p = np.asarray(p_values, dtype=np.float64)
+    order = p.argsort()
+    raised = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1.0)
+    corrected = np.empty_like(p)
+    corrected[order] = raised
     return corrected.tolist()

@@ -1,5 +1,6 @@
 """Settings shared by all tests."""
 
+import gc
 import importlib
 import os
 from pathlib import Path
@@ -19,13 +20,20 @@ if "PYTEST_XDIST_WORKER" in os.environ:
         "pydantic",
         "scipy.stats",
         "sklearn.datasets",
-        "statsmodels.stats.api",
+        "statsmodels.stats.proportion",
         "torch._dynamo",
         "torchattacks",
         "torchvision",
         "typer",
     ):
         importlib.import_module(name)
+
+
+def pytest_collection_finish() -> None:
+    """Takes what all tests share out of what the garbage collector walks through."""
+    gc.collect()
+    gc.freeze()
+
 
 settings.register_profile("robustgen", deadline=None, derandomize=True)
 settings.load_profile("robustgen")

@@ -3,12 +3,14 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from statsmodels.stats.multitest import multipletests
 
 from robustgen.intervals import (
     bootstrap_interval,
+    holm,
     mcnemar_p,
     paired_difference,
     paired_interval,
@@ -120,6 +122,17 @@ def test_many_small_losses_are_seen_though_no_majority_changed():
 def test_thousands_of_flips_underflow_nowhere_that_counts():
     steps = np.array([1] * 1600 + [-1] * 1400, np.int64)
     assert sign_flip_p(steps) == pytest.approx(mcnemar_p(1600, 1400), rel=1e-9)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+@settings(max_examples=20)
+def test_holm_is_that_of_statsmodels(p_values: list[float]):
+    expected = np.asarray(multipletests(p_values, method="holm")[1])
+    np.testing.assert_allclose(holm(p_values), expected, rtol=1e-15)
+
+
+def test_no_p_value_needs_no_correction():
+    assert holm([]) == []
 
 
 def test_the_paired_interval_is_bonett_and_prices():

@@ -82,14 +82,10 @@ class PassCounter:
         )
         self.forwards += passes
         self._watch(logits.detach(), rows, passes)
-
-        def count(_: Tensor) -> None:
-            self.backwards += passes
-
         # A copy: an attack may write into it, and the hook dies with it.
         logits = logits.clone()
         if logits.requires_grad:
-            logits.register_hook(count)
+            logits.register_hook(partial(_count, self.backwards, passes))
         return logits
 
     def _watch(
@@ -114,6 +110,13 @@ class PassCounter:
         broken[rows[misclassified(logits, labels)]] = True
         new = broken & (self.first_success < 0)
         self.first_success = torch.where(new, self.forwards, self.first_success)
+
+
+def _count(
+    counts: Int64[Tensor, " all"], passes: Int64[Tensor, " all"], gradient: Tensor
+) -> None:
+    del gradient
+    counts += passes
 
 
 def misclassified(logits: Logits, labels: Labels) -> Flags:

@@ -100,7 +100,9 @@ def test_folders_that_hold_no_run_are_refused(tmp_path: Path):
     (tmp_path / "manifest.json").write_text("[]")
     with pytest.raises(RequestError, match="no key 'suite'"):
         load_strength(tmp_path)
-    (tmp_path / "manifest.json").write_text(json.dumps({"suite": SUITE}))
+    (tmp_path / "manifest.json").write_text(
+        json.dumps({"suite": SUITE, "profile": "embedded"})
+    )
     with pytest.raises(RequestError, match="no prediction tables"):
         load_strength(tmp_path)
 
