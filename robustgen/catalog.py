@@ -48,11 +48,12 @@ from robustgen.library import (
 from robustgen.lpips_distance import LpipsDistance
 from robustgen.names import EMBEDDED, NONE
 from robustgen.perceptual import PerceptualNet, load_perceptual
-from robustgen.plugins import Factory, call_factory
+from robustgen.plugins import Factory, call_custom
 from robustgen.projectors.build import build_projector
 from robustgen.sources import companion, weights_path
 from robustgen.suite import Case, Pair, WeightFile, asset_label
 from robustgen.threat import Threat
+from robustgen.view_settings import PcaViews
 from robustgen.views.build import build_views
 from robustgen.views.jitter import JitterSpec
 
@@ -249,7 +250,7 @@ def _network(
 ) -> Any:
     if not isinstance(asset, Factory):
         return load(asset)
-    made = call_factory(asset.factory, asset.args, plugins)
+    made = call_custom(asset, kind, plugins)
     if not isinstance(made, nn.Module):
         raise RequestError(
             f"{kind} '{asset.label}': the factory returned {type(made).__name__}; "
@@ -274,7 +275,8 @@ def direction_files(case: Case) -> tuple[Path, ...]:
     given: str | None = getattr(case.views, "directions", None)
     if given is not None:
         return (Path(given),)
-    statistics = pca_path(case.pair) if case.views.family == "pca" else None
+    needed = isinstance(case.views, PcaViews)
+    statistics = pca_path(case.pair) if needed else None
     return () if statistics is None else (statistics,)
 
 
@@ -286,7 +288,7 @@ def build_attack(spec: AttackSpec, plugins: Sequence[str]) -> tuple[Attack, Thre
     """
     threat = Threat(spec.norm, spec.eps)
     if isinstance(spec, FactoryAttack):
-        made = call_factory(spec.factory, spec.args, plugins)
+        made = call_custom(spec, "attack", plugins)
         if not callable(made):
             raise RequestError(
                 f"attack '{spec.name}': the factory returned {type(made).__name__}; "
@@ -323,11 +325,19 @@ _BUILDERS: Mapping[str, Callable[..., Attack]] = MappingProxyType(
 )
 
 
-def build_defense(case: Case, dataset: Dataset, models: Models) -> Defense:
+def build_defense(
+    case: Case, dataset: Dataset, models: Models, plugins: Sequence[str] = ()
+) -> Defense:
     """The classifier of a case behind its generative model.
 
     The same for every attack of a pair. View families that are learned from the
     classifier or the generator are learned here.
+
+    Args:
+        case: Names projection and views.
+        dataset: What it is for.
+        models: The networks of the pair.
+        plugins: Modules whose factories may run.
 
     Raises:
         RequestError: projection or view settings do not fit the models.
@@ -340,6 +350,7 @@ def build_defense(case: Case, dataset: Dataset, models: Models) -> Defense:
         named_layers={name: LayerRange(*bounds) for name, bounds in ranges.items()},
         pca=pca_path(case.pair),
         seed=case.seed,
+        plugins=plugins,
     )
     projector = build_projector(
         case.projection,
@@ -347,6 +358,7 @@ def build_defense(case: Case, dataset: Dataset, models: Models) -> Defense:
         encoder=models.encoder,
         perceptual=models.perceptual,
         seed=case.seed,
+        plugins=plugins,
     )
     jitter = case.jitter
     return Defense(

@@ -1,7 +1,8 @@
 """YAML files that people write, read safely and with the line of every key."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeAlias
 
 import yaml
@@ -74,6 +75,42 @@ def read_document(path: Path) -> Document:
             f"{type(data).__name__}."
         )
     return Document(path, data, lines)
+
+
+def mapping_document(data: Mapping[str, Any], title: str) -> Document:
+    """A mapping made in Python, as if it had been read from a file.
+
+    Args:
+        data: Mappings with texts as keys, lists, tuples, texts, numbers, truth values
+            and None.
+        title: What messages call it.
+
+    Raises:
+        RequestError: it holds anything else, such as a network: settings are written
+            down with every result, and objects cannot be.
+    """
+    return Document(Path(title), _plain(data, title), {})
+
+
+def _plain(value: Any, place: str, depth: int = 0) -> Any:
+    """A copy of lists and dictionaries alone."""
+    if depth > MAX_DEPTH:
+        raise RequestError(f"{place}: too deeply nested.")
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise RequestError(f"{place}: a key must be a text, not {key!r}.")
+        return {k: _plain(v, f"{place}.{k}", depth + 1) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v, f"{place}.{k}", depth + 1) for k, v in enumerate(value)]
+    if isinstance(value, PurePath):
+        return str(value)
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    raise RequestError(
+        f"{place}: a {type(value).__name__} cannot stand in a suite, which is data. "
+        "Return it from a function and name that: `factory: module:callable`."
+    )
 
 
 def _read_text(path: Path) -> str:

@@ -20,9 +20,9 @@ from pydantic import (
 
 from robustgen.budgets import Budget
 from robustgen.documents import Document, read_document
-from robustgen.errors import suggestion, unknown_name
+from robustgen.errors import RequestError, suggestion, unknown_name
 from robustgen.names import ADAPTIVE_TIERS
-from robustgen.plugins import FactoryPath
+from robustgen.plugins import Custom, find_plugin, is_plugin, with_plugins
 from robustgen.schema import (
     Count,
     Extended,
@@ -485,20 +485,30 @@ class TierAttack(_Threat):
     """Whether a random path is also attacked at one draw that the attacker knows."""
 
 
-class FactoryAttack(_Threat):
-    """An attack of the user's own; needs `--plugin`."""
+class FactoryAttack(_Threat, Custom):
+    """An attack of the user's own; the callable returns it."""
 
-    factory: FactoryPath
-    """`module:callable`; the callable returns the attack."""
-    args: dict[str, Any] = Field(default_factory=dict[str, Any])
-    """Keyword arguments of the callable."""
     attack: Literal["factory"] = "factory"
+
+    @field_validator("plugin")
+    @classmethod
+    def _installed(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                find_plugin("attack", value, attack_names())
+            except RequestError as error:
+                raise fault(str(error)) from None
+        return value
+
+
+_OWN = frozenset({"factory", "plugin"})
+"""Keys that name an attack of the user's own."""
 
 
 def _tag(value: object) -> str | None:
     """Which member of `AttackSpec` a mapping is meant to be."""
     if isinstance(value, Mapping):
-        if "factory" in value:
+        if _OWN & value.keys():
             return "<factory>"
         return f"<{value['attack']}>" if "attack" in value else None
     return f"<{value.attack}>" if isinstance(value, _AttackTypes) else None
@@ -508,13 +518,14 @@ def _known_kind(value: object) -> object:
     """Refuses what is not meant to be any member of `AttackSpec`."""
     if isinstance(value, _AttackTypes):
         return value
-    if not isinstance(value, Mapping) or not {"attack", "factory"} & value.keys():
+    if not isinstance(value, Mapping) or not {"attack", *_OWN} & value.keys():
         raise fault(
             "should be the name of a preset, or keys that say `preset: NAME`, "
-            f"`attack: KIND` or `factory: module:callable`; not {brief(value)}."
+            "`attack: KIND`, `factory: module:callable` or `plugin: NAME`; not "
+            f"{brief(value)}."
         )
     kinds = tuple(_kind_of(kind) for kind in _AttackTypes if kind is not FactoryAttack)
-    if "factory" not in value and value["attack"] not in kinds:
+    if not _OWN & value.keys() and value["attack"] not in kinds:
         kind = str(value["attack"])
         raise fault(f"unknown attack '{kind}'. {suggestion(kind, kinds)}")
     return value
@@ -611,13 +622,16 @@ def attack_document(name: str, folder: Path) -> Document:
         folder: Folder that a relative path starts from.
 
     Raises:
-        RequestError: no such preset or file, or it is not a YAML mapping.
+        RequestError: no such preset or file, it is not a YAML mapping, or an installed
+            plugin has taken the preset's name.
     """
     if name.endswith((".yaml", ".yml")):
         return read_document(folder / name)
     known = attack_names()
     if name not in known:
-        raise unknown_name("attack", name, known)
+        raise unknown_name("attack", name, with_plugins("attack", known))
+    if is_plugin("attack", name):
+        find_plugin("attack", name, known)
     return read_document(attacks_folder() / f"{name}.yaml")
 
 

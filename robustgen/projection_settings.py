@@ -2,7 +2,9 @@
 
     projection: {method: optimization, space: w, passes: 500}
 
-Without `method` it is `hybrid`. The defaults of a method are those published for it.
+Without `method` it is `hybrid`. The defaults of a method are those published for it. A
+method of the user's own is named by `factory: module:callable`, or by the name of an
+entry point.
 No torch here: a suite is checked, and its cost estimated, before anything is loaded.
 """
 
@@ -18,7 +20,8 @@ from pydantic import (
     field_validator,
 )
 
-from robustgen.errors import suggestion
+from robustgen.errors import RequestError, suggestion
+from robustgen.plugins import Factory, find_plugin, is_plugin, with_plugins
 from robustgen.schema import Info, Number, Record, brief, fault
 
 METHODS: Mapping[str, str] = MappingProxyType(
@@ -222,31 +225,85 @@ def _complete_pivot(value: object) -> object:
     return {"passes": 450, "rate": 0.01, **named}
 
 
+class CustomProjection(Factory):
+    """A method of the user's own; see `robustgen.projectors.custom`."""
+
+    @property
+    def method(self) -> str:
+        """What reports and random draws call it."""
+        return self.label
+
+
+_OWN = ("factory", "plugin")
+"""Keys that name a method of the user's own."""
+
+
 def _tag(value: object) -> str | None:
     """Which member of a union of methods a mapping or record is meant to be."""
+    if isinstance(value, CustomProjection):
+        return "<custom>"
     if isinstance(value, Mapping):
+        if any(key in value for key in _OWN):
+            return "<custom>"
         return f"<{value.get('method', 'hybrid')}>"
     return f"<{value.method}>" if isinstance(value, _Types) else None
 
 
 def _known_method(value: object) -> object:
     """Refuses what is not meant to be any method."""
-    return _one_of(value, tuple(METHODS))
+    if isinstance(value, CustomProjection):
+        return value
+    if isinstance(value, Mapping):
+        value = _by_name(value)
+        for key in _OWN:
+            if key in value:
+                return _own_method(value, key)
+    return _one_of(value, tuple(METHODS), with_plugins("projector", tuple(METHODS)))
+
+
+def _by_name(value: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """`method: NAME` written out as `plugin: NAME`, where it is that of a plugin."""
+    method = value.get("method")
+    if not isinstance(method, str) or not is_plugin("projector", method):
+        return value
+    return {"plugin": method, **{k: v for k, v in value.items() if k != "method"}}
+
+
+def _own_method(value: Mapping[Any, Any], key: str) -> Mapping[Any, Any]:
+    """Refuses an unknown plugin, and keys of the methods that ship."""
+    name = value[key]
+    if key == "plugin" and isinstance(name, str):
+        try:
+            find_plugin("projector", name, METHODS)
+        except RequestError as error:
+            raise fault(str(error)) from None
+    for other in value:
+        if other in CustomProjection.model_fields:
+            continue
+        if any(other in one.model_fields for one in _Types):
+            raise fault(
+                f"`{other}` belongs to a method that ships, not to one with `{key}`; "
+                "give yours what it needs by `args`."
+            )
+    return value
 
 
 def _known_pivot(value: object) -> object:
     """Refuses what cannot give a pivot."""
-    return _one_of(value, ("hybrid", "encoder", "optimization", "stylegan2"))
+    pivots = ("hybrid", "encoder", "optimization", "stylegan2")
+    return _one_of(value, pivots, pivots)
 
 
-def _one_of(value: object, known: tuple[str, ...]) -> object:
+def _one_of(
+    value: object, members: tuple[str, ...], known: tuple[str, ...]
+) -> object:
     if isinstance(value, _Types):
         method: object = value.method
     elif isinstance(value, Mapping):
         method = value.get("method", "hybrid")
     else:
         raise fault(f"should be keys and values, not {brief(value)}.")
-    if method not in known:
+    if method not in members:
         raise fault(f"unknown method '{method}'. {suggestion(str(method), known)}")
     return value
 
@@ -321,7 +378,8 @@ ProjectionSettings: TypeAlias = Annotated[
     | Annotated[StyleGan2Settings, Tag("<stylegan2>")]
     | Annotated[InDomainSettings, Tag("<in_domain>")]
     | Annotated[DefenseGanSettings, Tag("<defensegan>")]
-    | Annotated[PivotalSettings, Tag("<pivotal>")],
+    | Annotated[PivotalSettings, Tag("<pivotal>")]
+    | Annotated[CustomProjection, Tag("<custom>")],
     Discriminator(_tag),
     BeforeValidator(_known_method),
 ]
@@ -331,12 +389,14 @@ ProjectionSettings: TypeAlias = Annotated[
 def max_passes(settings: ProjectionSettings) -> int:
     """Evaluations of a loss and its gradient that one image costs at most.
 
+    A method of the user's own counts as none: nobody here knows.
+
     >>> max_passes(HybridSettings(passes=8))
     8
     >>> max_passes(DefenseGanSettings())
     2000
     """
-    if isinstance(settings, EncoderSettings):
+    if isinstance(settings, EncoderSettings | CustomProjection):
         return 0
     bound = settings.passes
     if isinstance(settings, StyleGan2Settings):
@@ -353,7 +413,8 @@ def max_passes(settings: ProjectionSettings) -> int:
 
 
 def needs_encoder(settings: ProjectionSettings) -> bool:
-    """Whether the method cannot do without an encoder.
+    """Whether the method cannot do without an encoder; one of the user's own says so
+    itself.
 
     >>> needs_encoder(OptimizationSettings()), needs_encoder(HybridSettings())
     (False, True)
@@ -369,7 +430,7 @@ def needs_perceptual(settings: ProjectionSettings) -> bool:
     >>> needs_perceptual(HybridSettings(perceptual_weight=0))
     False
     """
-    if isinstance(settings, DefenseGanSettings):
+    if isinstance(settings, DefenseGanSettings | CustomProjection):
         return False
     if isinstance(settings, PivotalSettings) and needs_perceptual(settings.pivot):
         return True

@@ -25,6 +25,7 @@ from robustgen.full_assets import asset_domain as asset_domain
 from robustgen.full_assets import full_assets as full_assets
 from robustgen.names import KINDS
 from robustgen.suite import Profile, ProfileName, Suite
+from robustgen.view_settings import PcaViews
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,7 @@ def full_files(profile: Profile) -> tuple[SourceFile, ...]:
     files: dict[str, SourceFile] = {}
     for pair in profile.pairs:
         needed = [(kind, getattr(pair, kind)) for kind in KINDS]
-        if profile.views.family == "pca":
+        if isinstance(profile.views, PcaViews):
             needed.append(("pca", companion(str(pair.generator), "pca")))
         for kind, name in needed:
             for asset in all_assets():

@@ -32,14 +32,16 @@ from pydantic import (
 )
 
 from robustgen.budgets import BUDGETS, BudgetSetting
-from robustgen.documents import Document, Loc, read_document
+from robustgen.documents import Document, Loc, mapping_document, read_document
 from robustgen.domain import Domain, Jitter, load_domain
 from robustgen.errors import RequestError, suggestion
 from robustgen.full_assets import asset_domain, full_assets
 from robustgen.library import (
     AttackSpec,
+    FactoryAttack,
     TierAttack,
     attack_document,
+    attack_names,
     suite_path,
 )
 from robustgen.names import (
@@ -52,8 +54,15 @@ from robustgen.names import (
     TIERS,
     WEIGHT_SUFFIXES,
 )
-from robustgen.plugins import Factory
+from robustgen.plugins import (
+    Custom,
+    Factory,
+    find_plugin,
+    is_plugin,
+    with_plugins,
+)
 from robustgen.projection_settings import (
+    CustomProjection,
     HybridSettings,
     ProjectionSettings,
     needs_encoder,
@@ -73,7 +82,13 @@ from robustgen.schema import (
     find_faults,
     validate,
 )
-from robustgen.view_settings import StylemixViews, Views, ViewSettings
+from robustgen.view_settings import (
+    CustomViews,
+    LayerViews,
+    StylemixViews,
+    Views,
+    ViewSettings,
+)
 
 ProfileName: TypeAlias = Literal["full", "embedded"]
 
@@ -197,6 +212,14 @@ def asset_label(asset: AnyAsset) -> str:
     return Path(asset).stem if asset.endswith(WEIGHT_SUFFIXES) else asset
 
 
+def _shipped_names(kind: str) -> tuple[str, ...]:
+    """Every name of a kind that robustgen has itself."""
+    if kind not in KINDS:
+        return ()
+    optional = (NONE,) if kind in OPTIONAL_KINDS else ()
+    return (*EMBEDDED[kind], *full_assets(kind), *optional)
+
+
 _DEFENSE_KINDS = ("generator", "encoder", "perceptual")
 """Parts of a pair that a whole defense stands for."""
 
@@ -235,6 +258,28 @@ class Pair(Record):
         filled = dict.fromkeys(_DEFENSE_KINDS, NONE)
         return {**value, **(filled if value["defense"] is not None else {})}
 
+    @field_validator(*KINDS, "defense", mode="before")
+    @classmethod
+    def _by_name(cls, value: object, info: Info) -> object:
+        """The name of a plugin, written out as one."""
+        kind = info.field_name or ""
+        if kind == DEFENSE and isinstance(value, str):
+            return {"plugin": value}
+        if isinstance(value, str) and is_plugin(kind, value):
+            return {"plugin": value}
+        return value
+
+    @field_validator(*KINDS, "defense")
+    @classmethod
+    def _installed(cls, value: AnyAsset | None, info: Info) -> AnyAsset | None:
+        if isinstance(value, Factory) and value.plugin is not None:
+            kind = info.field_name or ""
+            try:
+                find_plugin(kind, value.plugin, _shipped_names(kind))
+            except RequestError as error:
+                raise fault(str(error)) from None
+        return value
+
     @field_validator(*KINDS)
     @classmethod
     def _known(cls, value: AnyAsset, info: Info) -> AnyAsset:
@@ -246,8 +291,9 @@ class Pair(Record):
         whole = kind in _DEFENSE_KINDS and info.data.get("defense") is not None
         if value == NONE and (kind in OPTIONAL_KINDS or whole):
             return value
-        known = (*EMBEDDED[kind], *full_assets(kind))
+        known = _shipped_names(kind)
         if value not in known:
+            known = with_plugins(kind, known)
             raise fault(f"unknown {kind} '{value}'. {suggestion(value, known)}")
         return value
 
@@ -395,6 +441,8 @@ def _expand_attack(value: object, info: Info) -> object:
     """Writes a preset's name, or a preset with overrides, out as its keys."""
     if isinstance(value, str):
         name, overrides = value, dict[str, Any]()
+    elif isinstance(value, dict) and isinstance(value.get("plugin"), str):
+        return {"name": value["plugin"], **value}
     elif isinstance(value, dict) and "preset" in value:
         overrides: dict[str, Any] = {k: v for k, v in value.items() if k != "preset"}
         name = value["preset"]
@@ -404,6 +452,8 @@ def _expand_attack(value: object, info: Info) -> object:
         return {"name": value["factory"].rpartition(":")[2], **value}
     else:
         return value
+    if is_plugin("attack", name) and name not in attack_names():
+        return {"name": name, "plugin": name, **overrides}
     try:
         data = attack_document(name, (info.context or {}).get("folder", Path())).data
     except RequestError as error:
@@ -527,6 +577,8 @@ class Profile(Settings):
                 )
             views, card = self.views, pair.card
             strength = views.strength
+            if not isinstance(views, LayerViews):
+                continue
             if strength and getattr(_filled_views(views, card), strength) is None:
                 layers = views.layers if isinstance(views.layers, str) else "a range"
                 domain = "no domain" if card is None else f"domain '{card.name}'"
@@ -661,16 +713,38 @@ class Case:
         return "-".join((*self.pair.labels, self.attack.name, *target))
 
 
-def load_suite(path_or_name: str | Path) -> Suite:
+def custom_parts(case: Case) -> tuple[tuple[str, Custom], ...]:
+    """Everything that a case runs and that does not ship, by kind.
+
+    The kinds are those of `robustgen.plugins.GROUPS`.
+    """
+    parts: dict[str, object] = {
+        kind: getattr(case.pair, kind) for kind in (*KINDS, DEFENSE)
+    }
+    if case.pair.defense is None:
+        parts |= {"projector": case.projection, "views": case.views}
+    parts["attack"] = case.attack
+    return tuple(
+        (kind, part) for kind, part in parts.items() if isinstance(part, Custom)
+    )
+
+
+def load_suite(source: str | Path | Mapping[str, Any]) -> Suite:
     """Reads and checks a suite.
 
     Args:
-        path_or_name: A YAML file, or the name of a suite that comes with robustgen.
+        source: A YAML file, the name of a suite that comes with robustgen, or what such
+            a file holds: names, numbers, lists and mappings. Paths in a mapping start
+            at the working folder.
 
     Raises:
         RequestError: every fault of the file, one on each line.
     """
-    document = read_document(suite_path(path_or_name))
+    document = (
+        mapping_document(source, "suite")
+        if isinstance(source, Mapping)
+        else read_document(suite_path(source))
+    )
     context = {"folder": document.path.parent}
     data = document.data
     profiles = data.get("profiles")
@@ -766,7 +840,9 @@ def _tier_attacks(
 
 def _filled_views(views: ViewSettings, card: Domain | None) -> ViewSettings:
     """Views whose strength, if the suite leaves it open, is the domain's."""
-    if card is None or not isinstance(views.layers, str):
+    if card is None or not isinstance(views, LayerViews):
+        return views
+    if not isinstance(views.layers, str):
         return views
     kind = views.strength
     if kind is None or getattr(views, kind) is not None:

@@ -2,12 +2,13 @@
 
     views: {family: pca, layers: fine, count: 32, beta: 2}
 
-Each family has the keys that it understands and no others.
+Each family has the keys that it understands and no others. A family of the user's own
+is named by `factory: module:callable`, or by the name of an entry point.
 """
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import (
     BeforeValidator,
@@ -18,7 +19,8 @@ from pydantic import (
     model_validator,
 )
 
-from robustgen.errors import suggestion
+from robustgen.errors import RequestError, suggestion
+from robustgen.plugins import Factory, find_plugin, is_plugin, with_plugins
 from robustgen.schema import (
     Count,
     ExistingFile,
@@ -87,6 +89,13 @@ class Views(Record):
     strength: ClassVar[StrengthKey | None] = None
     """The key that says how far a view goes, where there is one."""
 
+    count: Annotated[int, Field(ge=1, le=10_000)] = 32
+    """Views of one image."""
+
+
+class LayerViews(Views):
+    """What every family that ships has: it varies a range of layers."""
+
     layers: Annotated[
         Annotated[Literal["coarse", "middle", "fine", "all"], Tag("<name>")]
         | Annotated[tuple[int, int], Tag("<range>")],
@@ -94,8 +103,6 @@ class Views(Record):
         BeforeValidator(_layer_range),
     ] = "fine"
     """Style layers that vary: named by the domain, or half-open."""
-    count: Annotated[int, Field(ge=1, le=10_000)] = 32
-    """Views of one image."""
 
     @field_validator("layers")
     @classmethod
@@ -107,7 +114,7 @@ class Views(Record):
         return value
 
 
-class StylemixViews(Views):
+class StylemixViews(LayerViews):
     """Codes of the layers replaced by those of a random image.
 
     A class-conditional generator draws it from the class that the classifier gives.
@@ -116,7 +123,7 @@ class StylemixViews(Views):
     family: Literal["stylemix"] = "stylemix"
 
 
-class IsotropicViews(Views):
+class IsotropicViews(LayerViews):
     """Gaussian noise on the layers."""
 
     strength: ClassVar[StrengthKey | None] = "sigma"
@@ -126,7 +133,7 @@ class IsotropicViews(Views):
     """Std of the noise, in units of w; by default the domain's middle one."""
 
 
-class PcaViews(Views):
+class PcaViews(LayerViews):
     """Steps along principal directions of w."""
 
     strength: ClassVar[StrengthKey | None] = "beta"
@@ -139,7 +146,7 @@ class PcaViews(Views):
     of the generator's card."""
 
 
-class SefaViews(Views):
+class SefaViews(LayerViews):
     """Steps along eigenvectors of the layers' weights (arXiv:2007.06600)."""
 
     strength: ClassVar[StrengthKey | None] = "beta"
@@ -152,7 +159,7 @@ class SefaViews(Views):
     from the weights."""
 
 
-class BoundaryViews(Views):
+class BoundaryViews(LayerViews):
     """Steps along the normal of the classifier's boundary (arXiv:1907.10786)."""
 
     strength: ClassVar[StrengthKey | None] = "beta"
@@ -179,7 +186,7 @@ class BoundaryViews(Views):
         return value if "beta" in value else {**value, "beta": ACROSS}
 
 
-class WalkViews(Views):
+class WalkViews(LayerViews):
     """Steps that imitate an edit of the image (arXiv:1907.07171)."""
 
     strength: ClassVar[StrengthKey | None] = "beta"
@@ -206,6 +213,15 @@ class WalkViews(Views):
         return value
 
 
+class CustomViews(Views, Factory):
+    """A family of the user's own; see `robustgen.views.custom`."""
+
+    @property
+    def family(self) -> str:
+        """What reports and random draws call it."""
+        return self.label
+
+
 _FamilyTypes = (
     StylemixViews,
     IsotropicViews,
@@ -215,35 +231,71 @@ _FamilyTypes = (
     WalkViews,
 )
 
-_MEMBERS: Mapping[str, type[Views]] = MappingProxyType(
+_MEMBERS: Mapping[str, type[LayerViews]] = MappingProxyType(
     dict(zip(FAMILIES, _FamilyTypes, strict=True))
 )
+
+_OWN = ("factory", "plugin")
+"""Keys that name a family of the user's own."""
 
 
 def _tag(value: object) -> str | None:
     """Which family a mapping is meant to be; `stylemix` where it does not say."""
+    if isinstance(value, CustomViews):
+        return "<custom>"
     if isinstance(value, Mapping):
+        if any(key in value for key in _OWN):
+            return "<custom>"
         return f"<{value.get('family', 'stylemix')}>"
     return f"<{value.family}>" if isinstance(value, _FamilyTypes) else None
 
 
 def _known_family(value: object) -> object:
     """Refuses an unknown family, and keys that another family owns."""
-    if isinstance(value, _FamilyTypes):
+    if isinstance(value, (*_FamilyTypes, CustomViews)):
         return value
     if not isinstance(value, Mapping):
         raise fault(f"should be keys and values, not {brief(value)}.")
+    value = _by_name(value)
+    for key in _OWN:
+        if key in value:
+            return _own_family(value, key)
     family = value.get("family", "stylemix")
     if not isinstance(family, str) or family not in _MEMBERS:
-        raise fault(
-            f"unknown family {brief(family)}. {suggestion(str(family), _MEMBERS)}"
-        )
+        known = with_plugins("views", tuple(_MEMBERS))
+        raise fault(f"unknown family {brief(family)}. {suggestion(str(family), known)}")
     for key in value:
         owners = [name for name, one in _MEMBERS.items() if key in one.model_fields]
         if owners and family not in owners:
             raise fault(
                 f"`{key}` belongs to family {_listed(owners)}, not to '{family}'."
             )
+    return value
+
+
+def _by_name(value: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """`family: NAME` written out as `plugin: NAME`, where it is that of a plugin."""
+    family = value.get("family")
+    if not isinstance(family, str) or not is_plugin("views", family):
+        return value
+    return {"plugin": family, **{k: v for k, v in value.items() if k != "family"}}
+
+
+def _own_family(value: Mapping[Any, Any], key: str) -> Mapping[Any, Any]:
+    """Refuses an unknown plugin, and keys of the families that ship."""
+    name = value[key]
+    if key == "plugin" and isinstance(name, str):
+        try:
+            find_plugin("views", name, _MEMBERS)
+        except RequestError as error:
+            raise fault(str(error)) from None
+    for other in value:
+        if other == "family" or any(other in m.model_fields for m in _MEMBERS.values()):
+            if other not in CustomViews.model_fields:
+                raise fault(
+                    f"`{other}` belongs to a family that ships, not to one with "
+                    f"`{key}`; give yours what it needs by `args`."
+                )
     return value
 
 
@@ -264,7 +316,8 @@ ViewSettings: TypeAlias = Annotated[
     | Annotated[PcaViews, Tag("<pca>")]
     | Annotated[SefaViews, Tag("<sefa>")]
     | Annotated[BoundaryViews, Tag("<boundary>")]
-    | Annotated[WalkViews, Tag("<walk>")],
+    | Annotated[WalkViews, Tag("<walk>")]
+    | Annotated[CustomViews, Tag("<custom>")],
     Discriminator(_tag),
     BeforeValidator(_known_family),
 ]

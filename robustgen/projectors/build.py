@@ -1,9 +1,11 @@
 """From the settings of a suite to the method that they name."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from robustgen.errors import RequestError
 from robustgen.projection_settings import (
+    CustomProjection,
     DefenseGanSettings,
     EncoderSettings,
     HybridSettings,
@@ -14,6 +16,7 @@ from robustgen.projection_settings import (
     StyleGan2Settings,
 )
 from robustgen.projectors import optimization, projector
+from robustgen.projectors.custom import custom_projector
 from robustgen.projectors.defensegan import DefenseGanProjector
 from robustgen.projectors.encoder_only import EncoderProjector
 from robustgen.projectors.in_domain import InDomainProjector
@@ -33,6 +36,7 @@ def build_projector(
     encoder: Encoder | None,
     perceptual: Perceptual | None,
     seed: int,
+    plugins: Sequence[str] = (),
 ) -> ProjectionMethod:
     """The projection method of a suite.
 
@@ -42,11 +46,22 @@ def build_projector(
         encoder: The encoder, where there is one.
         perceptual: The perceptual distance, where there is one.
         seed: Seed of the suite; random draws hang on it and the image's index.
+        plugins: Modules whose factories may run.
 
     Raises:
         RequestError: the method needs an encoder, a perceptual distance or a mapping
-            network, and there is none; or the settings do not fit the generator.
+            network, and there is none; the settings do not fit the generator; or a
+            method of the user's own cannot be made.
     """
+    if isinstance(settings, CustomProjection):
+        return custom_projector(
+            settings,
+            gan=gan,
+            encoder=encoder,
+            perceptual=perceptual,
+            seed=seed,
+            plugins=plugins,
+        )
     if isinstance(settings, DefenseGanSettings):
         return _defensegan(settings, gan, seed)
     loss = _loss(settings, perceptual)

@@ -11,6 +11,7 @@ from robustgen.rngs import rng_for
 from robustgen.types import Labels, LogitsFn, StylesPlus
 from robustgen.view_settings import (
     BoundaryViews,
+    CustomViews,
     IsotropicViews,
     PcaViews,
     SefaViews,
@@ -19,6 +20,7 @@ from robustgen.view_settings import (
     WalkViews,
 )
 from robustgen.views.boundary import fit_boundaries, orthogonal_directions
+from robustgen.views.custom import custom_views
 from robustgen.views.directions import Directions, load_directions, step_codes
 from robustgen.views.draws import ViewCodes, ViewFamily
 from robustgen.views.edits import EDITS
@@ -41,6 +43,7 @@ def build_views(
     named_layers: Mapping[str, LayerRange],
     pca: Path | None,
     seed: int,
+    plugins: Sequence[str] = (),
 ) -> ViewFamily:
     """How the codes of views are made.
 
@@ -55,6 +58,7 @@ def build_views(
         named_layers: Layer ranges of the domain. `all` is known without.
         pca: PCA statistics of the generator, where there are any.
         seed: Seed of the suite.
+        plugins: Modules whose factories may run.
 
     Returns:
         A function of codes, sample indices and predicted classes. Only a
@@ -62,8 +66,10 @@ def build_views(
 
     Raises:
         RequestError: the layers, the strength or a file is missing or does not fit the
-            generator.
+            generator; or a family of the user's own cannot be made.
     """
+    if isinstance(settings, CustomViews):
+        return custom_views(settings, gan=gan, seed=seed, plugins=plugins)
     named = {"all": LayerRange(0, gan.num_layers), **named_layers}
     layers = parse_layers(settings.layers, named=named, num_layers=gan.num_layers)
     if isinstance(settings, StylemixViews):
