@@ -1,6 +1,7 @@
 """Fingerprints of everything that a result depends on."""
 
 import hashlib
+import importlib.metadata
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ _CODE = (
     "seeding.py",
     "table.py",
     "threat.py",
+    "thumbnails.py",
 )
 """Parts of the package that decide what a prediction is; reports are not among them."""
 
@@ -73,11 +75,19 @@ def of_source(thing: object) -> str:
     return sha256_of(Path(path))
 
 
+_LIBRARIES = ("torch", "torchvision", "torchattacks", "numpy")
+"""Packages that decide what a prediction is."""
+
+
 def of_code(parts: Sequence[str] = _CODE) -> str:
-    """Fingerprint of the code that makes predictions, or of other parts."""
+    """Fingerprint of the code that makes predictions, or of other parts of ours.
+
+    The versions of the packages that compute with it count too.
+    """
     package = Path(__file__).parent
     files: list[Path] = []
     for part in parts:
         path = package / part
         files += sorted(path.rglob("*.py")) if path.is_dir() else [path]
-    return of_texts(*(sha256_of(file) for file in files))
+    versions = (importlib.metadata.version(name) for name in _LIBRARIES)
+    return of_texts(*(sha256_of(file) for file in files), *versions)

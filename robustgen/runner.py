@@ -248,7 +248,11 @@ def _run_pair(cases: Sequence[Case], work: _Work) -> _Done:
             if reason is not None:
                 skipped.append((subject.attack.target, subject.attack.tier, reason))
                 continue
-        texts = (*_subject_texts(subject, loaded), work.code_sha256)
+        texts = (
+            *_subject_texts(subject, loaded),
+            work.code_sha256,
+            work.device.type,
+        )
         store = PredictionStore(work.cache, _address(case, loaded, texts))
         for split in SPLITS if isinstance(subject, Subject) else ("test",):
             addresses += (store.address, split, *loaded.keys[split])
