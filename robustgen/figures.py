@@ -84,8 +84,13 @@ def pair_figures(report: Report, subject: Subject, name: str) -> list[ReportFigu
         report: The report.
         subject: The pair.
         name: How the names of its figures begin.
+
+    Returns:
+        Its figures, in the order of the report; none without test images.
     """
     rows, alpha_from = headline(subject.rows(report.accuracy), CLEAN)
+    if not len(rows):
+        return []
     return [
         *_bars(rows, alpha_from, name),
         *_ladders(report, subject, rows, alpha_from, name),

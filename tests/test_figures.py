@@ -183,3 +183,20 @@ def test_a_folder_that_cannot_be_made_is_a_plain_message(tmp_path: Path):
     (tmp_path / "figures").write_text("a file")
     with pytest.raises(RequestError, match="cannot write here"):
         write_figures(four_paths(), tmp_path)
+
+
+def test_a_run_without_test_images_has_no_figures(tmp_path: Path):
+    tables = [one for one in make_run() if one.key.split == "val"]
+    report = report_of(tables, {"name": "val", "ensemble": {"resamples": 2}})
+    assert report_figures(report) == []
+    write_figures(report, tmp_path)
+    assert not (tmp_path / "figures").exists()
+
+
+def test_splits_without_samples_give_empty_figures(tmp_path: Path):
+    tables = [
+        make_table(attack, "test", {"image": [], "reconstruction": []})
+        for attack in ("clean", "pgd")
+    ]
+    write_figures(report_of(tables, {"name": "none"}), tmp_path)
+    assert names(tmp_path) == ["faces-cnn-bars.png", "faces-cnn-bars.svg"]

@@ -27,16 +27,18 @@ def accuracy_bars(rows: pd.DataFrame) -> Figure:
         rows: Rows of the accuracy frame, one per attack and path.
     """
     attacks = {name: place for place, name in enumerate(dict.fromkeys(rows["attack"]))}
+    paths = list(dict.fromkeys(rows["path"]))
     group = np.array([attacks[name] for name in rows["attack"]], float)
-    order = np.argsort(group, kind="stable")
+    place = np.array([paths.index(path) for path in rows["path"]], float)
+    order = np.lexsort((place, group))
     bars = rows.iloc[order]
     # An empty line parts one attack from the next.
     y = np.arange(len(bars)) + group[order]
     accuracy = bars["accuracy"].to_numpy(float)
     with drawing():
-        figure = new_figure(1.0 + 0.155 * (len(bars) + len(attacks)))
+        figure = new_figure(1.0 + 0.165 * (len(bars) + len(attacks)))
         axes = figure.subplots()
-        for path in dict.fromkeys(rows["path"]):
+        for path in paths:
             here = (bars["path"] == path).to_numpy(bool)
             look = look_of(str(path))
             axes.barh(
@@ -50,14 +52,14 @@ def accuracy_bars(rows: pd.DataFrame) -> Figure:
                 label=path,
             )
         whiskers(axes, y, bars, accuracy)
-        for place, value, verdict in zip(y, accuracy, bars["verdict"], strict=True):
+        for height, value, verdict in zip(y, accuracy, bars["verdict"], strict=True):
             share = "–" if np.isnan(value) else f"{value:.3f}"
             text = f"{share} {MARKS[verdict]}".rstrip()
-            axes.text(1.02, place, text, va="center", fontsize=SMALL)
-        middles = [y[group[order] == place].mean() for place in attacks.values()]
+            axes.text(1.02, height, text, va="center", fontsize=SMALL)
+        middles = [y[group[order] == number].mean() for number in attacks.values()]
         axes.set_yticks(middles, list(attacks))
         axes.set_ylim(y[-1] + 1, -1)
-        axes.set_xlim(0, 1.16)
+        axes.set_xlim(0, 1.2)
         axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1])
         figure.supxlabel("accuracy, with 95% interval over samples", fontsize=TEXT)
         legend(figure, *axes.get_legend_handles_labels())

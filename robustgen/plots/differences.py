@@ -35,7 +35,7 @@ def difference_marks(rows: pd.DataFrame) -> Figure:
     place = np.array(y)
     mean = rows["difference"].to_numpy(float)
     with drawing():
-        figure = new_figure(0.6 + 0.17 * len(labels))
+        figure = new_figure(0.6 + 0.18 * len(labels))
         axes = figure.subplots()
         axes.axvline(0, color=GRAY, linewidth=1)
         whiskers(axes, place, rows, mean)

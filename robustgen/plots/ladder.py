@@ -96,7 +96,7 @@ def ladder_marks(steps: pd.DataFrame, chance: float = math.nan) -> Figure:
     found = set(steps["tier"])
     names = [name for name in (CLEAN, *TIERS, WORST) if name in found]
     with drawing():
-        figure = new_figure(1.3 + 0.85 * len(paths))
+        figure = new_figure(1.3 + 1.0 * len(paths))
         panels: list[Axes] = list(
             figure.subplots(len(paths), squeeze=False, sharex=True, sharey=True).flat
         )
@@ -105,9 +105,9 @@ def ladder_marks(steps: pd.DataFrame, chance: float = math.nan) -> Figure:
                 axes.axhline(chance, color=GRAY, linestyle="--", linewidth=0.8)
             here = steps.loc[steps["path"] == path]
             _draw(axes, here, [names.index(tier) for tier in here["tier"]])
-            axes.set_title(path, fontsize=TEXT, loc="left", pad=2)
+            axes.set_title(path, fontsize=TEXT, loc="left", pad=4)
             axes.set_xlim(-0.6, len(names) - 0.4)
-            axes.set_ylim(-0.1, 1.4)
+            axes.set_ylim(-0.1, 1.45)
             axes.set_yticks([0, 0.5, 1])
         panels[-1].set_xticks(
             range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor"
@@ -141,11 +141,11 @@ def _marks(look: Look, verdict: str, *, is_worst: bool = False) -> list[Line2D]:
         return [_mark(look, "_", filled=True, size=12)]
     marks = [_mark(look, look.marker, filled=verdict in ("", "TRUSTED"))]
     if verdict == "INVALID":
-        marks.append(_mark(look, "x", filled=True, size=9))
+        marks.append(_mark(look, "x", filled=True, size=8))
     return marks
 
 
-def _mark(look: Look, marker: str, *, filled: bool, size: float = 5.5) -> Line2D:
+def _mark(look: Look, marker: str, *, filled: bool, size: float = 4.5) -> Line2D:
     return Line2D(
         [],
         [],
@@ -176,5 +176,5 @@ def _add_legend(figure: Figure, steps: pd.DataFrame, chance: float) -> None:
         figure,
         [handles[0] if len(handles) == 1 else handles for handles, _ in entries],
         [name for _, name in entries],
-        columns=len(entries),
+        columns=3 if len(entries) > 4 else len(entries),
     )

@@ -1,7 +1,8 @@
 """What all figures share: how each path looks, sizes, legends, the last touches.
 
-A figure is 4.8 inches wide, which a phone shows at about its natural size: no text in
-it is below 7 points. Black stands for the color of the page's text, see `output`.
+A figure is 4.5 inches wide and no text in it below 8 points, so that a phone shows it
+at its natural size or above. Black stands for the color of the page's text, see
+`output`.
 """
 
 import contextlib
@@ -16,13 +17,13 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-WIDTH = 4.8
+WIDTH = 4.5
 """Of every figure, in inches."""
 
 DPI = 150
 """Dots per inch of PNG files; layouts are made for it."""
 
-TEXT, SMALL = 8.0, 7.0
+TEXT, SMALL = 9.0, 8.0
 """Sizes of text, in points."""
 
 GRAY = "#808080"
@@ -42,12 +43,12 @@ class Look(NamedTuple):
 LOOKS = {
     # Lines alone for hatching: dots make an SVG six times as large.
     "image": Look("#8c8c8c", "o", ""),
-    "image_ensemble": Look("#e69f00", "v", "----"),
+    "image_ensemble": Look("#e69f00", "v", "||||"),
     "reconstruction": Look("#3d8fd1", "s", "////"),
     "stylemix_ensemble": Look("#00a878", "^", "\\\\\\\\"),
     "combined_ensemble": Look("#cc79a7", "D", "xxxx"),
 }
-_OTHER = Look("#d55e00", "P", "||||")
+_OTHER = Look("#d55e00", "P", "----")
 
 SERIES = (
     Look("#d55e00", "o", ""),
@@ -132,7 +133,9 @@ def legend(
             ncols=columns,
             frameon=False,
             fontsize=SMALL,
-            columnspacing=1.2,
+            columnspacing=1.0,
+            handletextpad=0.5,
+            handlelength=1.6,
         )
 
 
