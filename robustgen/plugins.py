@@ -11,7 +11,7 @@ import functools
 import importlib
 import os
 import sys
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -63,7 +63,9 @@ class Custom(Record):
     @model_validator(mode="after")
     def _one_of_both(self) -> "Custom":
         if (self.factory is None) == (self.plugin is None):
-            raise fault("should say either `factory: module:callable` or `plugin: NAME`.")
+            raise fault(
+                "should say either `factory: module:callable` or `plugin: NAME`."
+            )
         return self
 
     @property
@@ -312,15 +314,27 @@ def _call(ref: str, value: Any, args: Mapping[str, Any]) -> Any:
         ) from error
 
 
-def check_plugins(plugins: Sequence[str]) -> None:
-    """Imports every module named with `--plugin`, so that a mistyped one is found.
+def check_plugins(
+    plugins: Sequence[str], parts: Iterable[tuple[str, Custom]] = ()
+) -> None:
+    """Imports everything that will be called, so that mistakes are found early.
+
+    Args:
+        plugins: Modules named with `--plugin`.
+        parts: Kind and part of what a suite names.
 
     Raises:
-        RequestError: a module cannot be imported.
+        RequestError: a factory may not run, or a module cannot be imported.
     """
+    wanted = list(parts)
+    for _, part in wanted:
+        if part.factory is not None:
+            require_plugin(part.factory, plugins)
     with _importable_from(Path.cwd()):
         for module in plugins:
             _import(module, f"--plugin {module}")
+    for kind, part in wanted:
+        module_of(part, kind, plugins)
 
 
 def module_of(part: Custom, kind: str, plugins: Sequence[str]) -> Any:

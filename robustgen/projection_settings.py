@@ -294,9 +294,7 @@ def _known_pivot(value: object) -> object:
     return _one_of(value, pivots, pivots)
 
 
-def _one_of(
-    value: object, members: tuple[str, ...], known: tuple[str, ...]
-) -> object:
+def _one_of(value: object, members: tuple[str, ...], known: tuple[str, ...]) -> object:
     if isinstance(value, _Types):
         method: object = value.method
     elif isinstance(value, Mapping):

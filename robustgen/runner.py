@@ -48,6 +48,7 @@ from robustgen.finished import sealed
 from robustgen.library import CleanAttack, TierAttack
 from robustgen.outcomes import CLEAN, clean_alpha
 from robustgen.pictures import SHOWN, write_index, write_pictures
+from robustgen.plugin_code import code_texts, plugin_origins
 from robustgen.plugins import Factory
 from robustgen.probes import Probe, probe_pair
 from robustgen.progress import Progress, Silent
@@ -58,6 +59,7 @@ from robustgen.suite import (
     Case,
     Suite,
     asset_label,
+    custom_parts,
     load_suite,
     narrow,
     resolve_cases,
@@ -159,6 +161,9 @@ def run(
         "workers": workers,
         "limit": limit,
         "plugins": list(plugins),
+        "entry_points": plugin_origins(
+            part for case in cases for part in custom_parts(case)
+        ),
         "started": started.isoformat(timespec="seconds"),
         "wall_seconds": round(time.monotonic() - began, 1),
         "files": {file: sha256_of(folder / file) for file in sorted(files)},
@@ -248,8 +253,11 @@ def _run_pair(cases: Sequence[Case], work: _Work) -> _Done:
             if reason is not None:
                 skipped.append((subject.attack.target, subject.attack.tier, reason))
                 continue
+        # Not the data set's code: its images stand for themselves.
+        own = [(kind, part) for kind, part in custom_parts(case) if kind != "dataset"]
         texts = (
             *_subject_texts(subject, loaded),
+            *code_texts(own, work.plugins),
             work.code_sha256,
             work.device.type,
         )
@@ -330,7 +338,7 @@ def _load_pair(case: Case, device: torch.device, plugins: Sequence[str]) -> _Loa
         networks = {"classifier": classifier, "defense": defense.module}
     else:
         models = build_models(pair, case.domain, dataset, device, plugins)
-        defense = build_defense(case, dataset, models)
+        defense = build_defense(case, dataset, models, plugins)
         networks = {
             "classifier": models.classifier,
             "generator": models.gan,

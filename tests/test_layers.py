@@ -38,6 +38,7 @@ ROWS: tuple[tuple[int, str, str], ...] = (
     (0, GROUND, "assets"),
     (1, GROUND, "domain"),
     (1, GROUND, "plugins"),
+    (1, GROUND, "plugin_code"),
     (1, GROUND, "threat"),
     (1, GROUND, "table"),
     (1, GROUND, "checkpoints"),

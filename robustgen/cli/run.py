@@ -1,7 +1,7 @@
 """`robustgen run`: a suite to a report."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,9 +19,9 @@ from robustgen.cli.options import (
 )
 from robustgen.cli.terminal import refuse_file, watched, writable
 from robustgen.cost import estimate_cost
-from robustgen.plugins import Factory, check_plugins, require_plugin
+from robustgen.plugins import check_plugins
 from robustgen.sources import choose_profile
-from robustgen.suite import Case, load_suite, narrow, resolve_cases
+from robustgen.suite import custom_parts, load_suite, narrow, resolve_cases
 
 if TYPE_CHECKING:
     from robustgen.report_schema import Report
@@ -79,9 +79,7 @@ def run_command(
     chosen, message = choose_profile(asked, profile.value)
     typer.echo(message)
     cases = resolve_cases(asked, chosen)
-    for factory in _factories(cases):
-        require_plugin(factory, plugins)
-    check_plugins(plugins)
+    check_plugins(plugins, (part for case in cases for part in custom_parts(case)))
     if baseline is not None:
         # Before hours of work, not after them.
         from robustgen.gate import load_baseline
@@ -122,25 +120,6 @@ def run_command(
         refuse_invalid(report)
     if failed:
         raise typer.Exit(failed)
-
-
-def _factories(cases: Sequence[Case]) -> list[str]:
-    """Every `module:callable` that the cases would run."""
-    found: list[str] = []
-    for case in cases:
-        pair = case.pair
-        assets = (
-            pair.dataset,
-            pair.classifier,
-            pair.defense,
-            pair.generator,
-            pair.encoder,
-            pair.perceptual,
-        )
-        found += [asset.factory for asset in assets if isinstance(asset, Factory)]
-        if case.attack.attack == "factory":
-            found.append(case.attack.factory)
-    return list(dict.fromkeys(found))
 
 
 def refuse_invalid(report: "Report") -> None:
