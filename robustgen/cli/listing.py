@@ -34,9 +34,12 @@ def doctor_command(
     ] = False,
 ) -> None:
     """Says what is installed, which assets are present, and which device."""
-    from robustgen.doctor import doctor_text
+    from robustgen.doctor import damaged, doctor_text, examine
 
-    typer.echo(doctor_text())
+    findings = examine()
+    typer.echo(doctor_text(findings))
+    if damaged(findings):
+        raise typer.Exit(2)
     if not canaries:
         return
     with interruptible("Nothing is lost."), show_progress() as told:
