@@ -104,12 +104,21 @@ def write_report(report: Report, out: Path) -> None:
     """
     write_text(out / "report.md", to_markdown(report))
     write_text(out / "report.html", to_html(report, out / "pictures"))
+    write_numbers(report, out)
+    write_figures(report, out)
+
+
+def write_numbers(report: Report, out: Path) -> None:
+    """Writes what programs read: report.json, accuracy.csv, predictions.parquet.
+
+    Raises:
+        RequestError: the folder cannot be written.
+    """
     write_text(out / "report.json", to_json(report))
     # Ten digits hold every share of up to a million samples, without noise at the end.
     csv = report.accuracy.to_csv(index=False, float_format="%.10g", lineterminator="\n")
     write_text(out / "accuracy.csv", csv)
     _write_predictions(report.predictions, out / "predictions.parquet")
-    write_figures(report, out)
 
 
 def load_report(run: Path | str) -> Report:

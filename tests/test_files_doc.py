@@ -23,7 +23,7 @@ from robustgen.checks.finding import Finding
 from robustgen.columns import COSTS, PREDICTIONS, REPORT_FRAMES, column_table, names
 from robustgen.metrics import ACCURACY_COLUMNS, PREDICTION_COLUMNS
 from robustgen.metrics import COSTS as COST_NAMES
-from robustgen.report import build_report, write_report
+from robustgen.report import build_report, write_numbers, write_report
 from robustgen.report_schema import SCHEMA_FILE, Report, schema_text, to_json
 from robustgen.table import save_table
 
@@ -134,7 +134,7 @@ def test_types_of_predictions_do_not_depend_on_what_a_run_holds(
     folder: Path, tmp_path: Path
 ):
     clean = [one for one in make_run() if one.key.attack == "clean"]
-    write_report(run_report(tables=clean), tmp_path)
+    write_numbers(run_report(tables=clean), tmp_path)
     one, other = (
         parquet.read_schema(path / "predictions.parquet").remove_metadata()
         for path in (folder, tmp_path)

@@ -13,10 +13,16 @@ import pandas as pd
 import pytest
 from synthetic import first, make_run, make_table
 
+import robustgen as rg
 from robustgen.errors import RequestError
 from robustgen.grids import OBLIVIOUS_NOTE
-from robustgen.rendering import terminal_table
-from robustgen.report import build_report, rebuild_report, write_report
+from robustgen.rendering import terminal_table, to_html
+from robustgen.report import (
+    build_report,
+    rebuild_report,
+    write_numbers,
+    write_report,
+)
 from robustgen.report_schema import Report, json_safe
 from robustgen.table import save_table
 
@@ -26,6 +32,8 @@ FILES = (
     "report.json",
     "accuracy.csv",
     "predictions.parquet",
+    "figures/faces-cnn-bars.png",
+    "figures/faces-cnn-bars.svg",
 )
 SUITE: dict[str, Any] = {
     "version": 1,
@@ -263,6 +271,18 @@ def test_predictions_parquet_reads_back(run: Path):
     assert len(frame) == 200
 
 
+def test_a_finished_run_is_read_without_writing(copy: Path):
+    for name in FILES:
+        (copy / name).unlink()
+    before = sorted(copy.rglob("*"))
+    report = rg.load_report(copy)
+    assert sorted(copy.rglob("*")) == before
+    built = _report()
+    pd.testing.assert_frame_equal(report.accuracy, built.accuracy)
+    pd.testing.assert_frame_equal(report.predictions, built.predictions)
+    assert report.model_dump_json() == built.model_dump_json()
+
+
 def test_the_terminal_table_has_attacks_down_and_paths_across():
     lines = terminal_table(_report()).splitlines()
     header = next(line for line in lines if line.startswith("attack"))
@@ -308,14 +328,13 @@ def test_an_unfinished_attack_leaves_a_gap(tmp_path: Path):
         line for line in terminal_table(report).splitlines() if line.startswith("cw")
     )
     assert line.split()[2:] == ["0.000", "[0.000,", "0.278]"]
-    write_report(report, tmp_path)
+    write_numbers(report, tmp_path)
     assert "inf" in (tmp_path / "accuracy.csv").read_text()
 
 
 def test_names_cannot_inject_markup(tmp_path: Path):
     suite = {**SUITE, "name": "<script>alert(1)</script>"}
-    write_report(_report(suite=suite), tmp_path)
-    text = (tmp_path / "report.html").read_text()
+    text = to_html(_report(suite=suite), tmp_path / "pictures")
     assert "<script>alert" not in text
     assert "<h1>&lt;script&gt;alert(1)&lt;/script&gt;" in text
 
