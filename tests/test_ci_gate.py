@@ -1,0 +1,53 @@
+"""The gate of this project's own CI: what it must notice."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from robustgen.cli.gate import gate_run
+from robustgen.gate import load_baseline
+from robustgen.projectors import loss
+from robustgen.runner import run
+
+ROOT = Path(__file__).parents[1]
+SUITE = ROOT / "suites" / "ci.yaml"
+BASELINE = ROOT / "reports" / "baselines" / "ci.json"
+
+
+def test_the_baseline_is_of_the_suite_and_holds_attack_and_defense():
+    suite = yaml.safe_load(SUITE.read_text())
+    baseline = load_baseline(BASELINE)
+    assert baseline.suite == suite["name"]
+    rows = {(row.attack, row.path) for row in baseline.rows}
+    assert rows >= {
+        ("clean", "reconstruction"),
+        ("clean", "stylemix_ensemble"),
+        ("pgd", "image"),
+        ("bpda_encoder", "reconstruction"),
+    }
+    assert {row.n for row in baseline.rows} == {suite["splits"]["test"]}
+
+
+@pytest.mark.slow
+def test_a_sign_flipped_in_the_projection_fails_the_gate(
+    empty_cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    right = loss.loss_of
+
+    def flipped(*args: Any, **terms: Any) -> Any:
+        return -right(*args, **terms)
+
+    monkeypatch.setattr(loss, "loss_of", flipped)
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    run(SUITE, out=tmp_path / "run")
+    assert gate_run(tmp_path / "run", BASELINE) == 1
+    said = capsys.readouterr().out
+    assert any(
+        "bpda_encoder on reconstruction" in line and "defense weaker" in line
+        for line in said.splitlines()
+    ), said
