@@ -15,6 +15,10 @@ IMAGES = 2
 """Test images shown under each attack."""
 
 
+ENLARGED = 3
+"""How many pixels of the picture show one of a panel."""
+
+
 def main() -> None:
     """Writes the picture."""
     parser = argparse.ArgumentParser(description="The README's picture of a run.")
@@ -29,7 +33,8 @@ def main() -> None:
         for attack in attacks
         for entry in [e for e in entries if e["attack"] == attack][:IMAGES]
     ]
-    strips = [imread(folder / row["file"]) for row in rows]
+    panels = [panel["name"] for panel in rows[0]["panels"]]
+    strips = [_framed(imread(folder / row["file"]), len(panels)) for row in rows]
     height, width = strips[0].shape[:2]
     figure = Figure(
         figsize=(width / 100 + 0.6, len(rows) * height / 100 + 0.3), dpi=100
@@ -38,7 +43,6 @@ def main() -> None:
     top = 1 - 0.3 / figure.get_figheight()
     axes = figure.add_axes((left, 0, 1 - left, top))
     axes.imshow(np.concatenate(strips))
-    panels = rows[0]["panels"]
     axes.set_xticks(
         [(i + 0.5) * width / len(panels) for i in range(len(panels))], panels
     )
@@ -49,6 +53,21 @@ def main() -> None:
     for spine in axes.spines.values():
         spine.set_visible(False)
     figure.savefig(arguments.out)
+
+
+def _framed(strip: np.ndarray, count: int) -> np.ndarray:
+    """The panels of a strip, enlarged and parted by white lines."""
+    return np.concatenate(
+        [
+            np.pad(
+                panel.repeat(ENLARGED, axis=0).repeat(ENLARGED, axis=1),
+                ((2, 2), (2, 2), (0, 0)),
+                constant_values=1.0,
+            )
+            for panel in np.split(strip, count, axis=1)
+        ],
+        axis=1,
+    )
 
 
 if __name__ == "__main__":
