@@ -164,12 +164,13 @@ def verdict_note(verdicts: Iterable[str]) -> str:
 
 
 class CheckLine(NamedTuple):
-    """One line about a check, as a table shows it."""
+    """One line about a check, as reports show it."""
 
     check: str
     status: str
     effect: str
     about: str
+    title: str
     evidence: str
     advice: str
 
@@ -186,7 +187,8 @@ def check_lines(rows: pd.DataFrame) -> tuple[CheckLine, ...]:
             status,
             row["effect"],
             _about(row),
-            f"{row['title']}. {row['evidence']}",
+            row["title"],
+            row["evidence"],
             row["advice"],
         )
         for status in ("fail", "warn")
@@ -200,9 +202,41 @@ def check_lines(rows: pd.DataFrame) -> tuple[CheckLine, ...]:
     for check, group in passed.items():
         first = group[0]
         more = f" And {len(group) - 1} more of this check." if len(group) > 1 else ""
-        said = f"{first['title']}. {first['evidence']}{more}"
-        lines.append(CheckLine(check, "pass", "", _about(first), said, ""))
+        said = f"{first['evidence']}{more}"
+        about = _about(first)
+        lines.append(CheckLine(check, "pass", "", about, first["title"], said, ""))
     return tuple(lines)
+
+
+class CheckGroup(NamedTuple):
+    """Lines about one check that ask for the same."""
+
+    check: str
+    status: str
+    effect: str
+    title: str
+    advice: str
+    lines: tuple[CheckLine, ...]
+
+
+def check_groups(lines: Iterable[CheckLine]) -> tuple[CheckGroup, ...]:
+    """Lines put together where check, status, effect, title and advice are the same."""
+    found: dict[tuple[str, ...], list[CheckLine]] = {}
+    for line in lines:
+        key = (line.check, line.status, line.effect, line.title, line.advice)
+        found.setdefault(key, []).append(line)
+    return tuple(
+        CheckGroup(
+            check=group[0].check,
+            status=group[0].status,
+            effect=group[0].effect,
+            title=group[0].title,
+            advice=group[0].advice,
+            # A row of two protocols of alpha may be named twice in the same words.
+            lines=tuple(dict.fromkeys(group)),
+        )
+        for group in found.values()
+    )
 
 
 def checks_grid(rows: pd.DataFrame) -> Grid:
@@ -210,7 +244,17 @@ def checks_grid(rows: pd.DataFrame) -> Grid:
     return Grid(
         title="Checks: what they saw, and what to do",
         columns=("check", "status", "verdict", "about", "evidence", "advice"),
-        rows=check_lines(rows),
+        rows=tuple(
+            (
+                line.check,
+                line.status,
+                line.effect,
+                line.about,
+                f"{line.title}. {line.evidence}",
+                line.advice,
+            )
+            for line in check_lines(rows)
+        ),
         caption="SUSPECT: do not quote the number alone. INVALID: no measurement.",
     )
 

@@ -8,11 +8,12 @@ from robustgen.figures import pair_figures
 from robustgen.gallery import Gallery, Strip, build_gallery
 from robustgen.grids import (
     MARKS,
-    CheckLine,
+    CheckGroup,
     Grid,
     Subject,
     accuracy_grid,
     attacks_grid,
+    check_groups,
     check_lines,
     checks_grid,
     differences_grid,
@@ -60,7 +61,7 @@ class Part:
     plots: tuple[Plot, ...] = ()
     grids: tuple[Grid, ...] = ()
     folded: tuple[Grid, ...] = ()
-    findings: tuple[CheckLine, ...] = ()
+    findings: tuple[CheckGroup, ...] = ()
     gallery: Gallery | None = None
 
     @property
@@ -223,7 +224,7 @@ def _parts(
             "checks",
             "Checks",
             grids=_filled(checks_grid(checks)),
-            findings=check_lines(checks),
+            findings=check_groups(check_lines(checks)),
         ),
         Part(
             "differences",

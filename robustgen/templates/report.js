@@ -128,7 +128,7 @@
         "data-attack": known.cases[card.case].id,
         "aria-label": title,
       },
-      make("h4", {}, `${attack} `, make("span", {}, `sample ${card.sample}, is ${card.label}`)),
+      make("h4", {}, `${attack} `, make("span", {}, `sample ${card.sample}, true class ${card.label}`)),
       shown,
       make(
         "table",
