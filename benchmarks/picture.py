@@ -37,9 +37,9 @@ def main() -> None:
     strips = [_framed(imread(folder / row["file"]), len(panels)) for row in rows]
     height, width = strips[0].shape[:2]
     figure = Figure(
-        figsize=(width / 100 + 0.6, len(rows) * height / 100 + 0.3), dpi=100
+        figsize=(width / 100 + 1.1, len(rows) * height / 100 + 0.3), dpi=100
     )
-    left = 0.6 / figure.get_figwidth()
+    left = 1.1 / figure.get_figwidth()
     top = 1 - 0.3 / figure.get_figheight()
     axes = figure.add_axes((left, 0, 1 - left, top))
     axes.imshow(np.concatenate(strips))
