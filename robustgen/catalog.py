@@ -46,9 +46,10 @@ from robustgen.library import (
     ShippedAttack,
 )
 from robustgen.lpips_distance import LpipsDistance
+from robustgen.making import make
 from robustgen.names import EMBEDDED, NONE
 from robustgen.perceptual import PerceptualNet, load_perceptual
-from robustgen.plugins import Factory, call_custom
+from robustgen.plugins import Factory
 from robustgen.projectors.build import build_projector
 from robustgen.sources import companion, weights_path
 from robustgen.suite import Case, Pair, WeightFile, asset_label
@@ -250,7 +251,7 @@ def _network(
 ) -> Any:
     if not isinstance(asset, Factory):
         return load(asset)
-    made = call_custom(asset, kind, plugins)
+    made = make(asset, kind, plugins)
     if not isinstance(made, nn.Module):
         raise RequestError(
             f"{kind} '{asset.label}': the factory returned {type(made).__name__}; "
@@ -288,7 +289,7 @@ def build_attack(spec: AttackSpec, plugins: Sequence[str]) -> tuple[Attack, Thre
     """
     threat = Threat(spec.norm, spec.eps)
     if isinstance(spec, FactoryAttack):
-        made = call_custom(spec, "attack", plugins)
+        made = make(spec, "attack", plugins)
         if not callable(made):
             raise RequestError(
                 f"attack '{spec.name}': the factory returned {type(made).__name__}; "

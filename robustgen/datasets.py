@@ -20,7 +20,8 @@ from robustgen.data.folder import load_folder
 from robustgen.data.npz import load_npz
 from robustgen.domain import Domain
 from robustgen.errors import RequestError
-from robustgen.plugins import Factory, call_custom
+from robustgen.making import make
+from robustgen.plugins import Factory
 from robustgen.sources import data_folder
 from robustgen.suite import ImageFolder, NpzFile, Pair, Splits
 
@@ -47,7 +48,7 @@ def build_dataset(
     asset = pair.dataset
     if isinstance(asset, Factory):
         _refuse_attribute(pair, "a factory makes its own labels; give it `args`")
-        made = call_custom(asset, "dataset", plugins)
+        made = make(asset, "dataset", plugins)
         return _adopted(made, asset.label)
     flip = domain is not None and domain.jitter.flip
     if isinstance(asset, NpzFile):

@@ -38,7 +38,6 @@ from robustgen.errors import RequestError, suggestion
 from robustgen.full_assets import asset_domain, full_assets
 from robustgen.library import (
     AttackSpec,
-    FactoryAttack,
     TierAttack,
     attack_document,
     attack_names,
@@ -62,7 +61,6 @@ from robustgen.plugins import (
     with_plugins,
 )
 from robustgen.projection_settings import (
-    CustomProjection,
     HybridSettings,
     ProjectionSettings,
     needs_encoder,
@@ -83,7 +81,6 @@ from robustgen.schema import (
     validate,
 )
 from robustgen.view_settings import (
-    CustomViews,
     LayerViews,
     StylemixViews,
     Views,

@@ -290,12 +290,13 @@ def _own_family(value: Mapping[Any, Any], key: str) -> Mapping[Any, Any]:
         except RequestError as error:
             raise fault(str(error)) from None
     for other in value:
-        if other == "family" or any(other in m.model_fields for m in _MEMBERS.values()):
-            if other not in CustomViews.model_fields:
-                raise fault(
-                    f"`{other}` belongs to a family that ships, not to one with "
-                    f"`{key}`; give yours what it needs by `args`."
-                )
+        if other in CustomViews.model_fields:
+            continue
+        if any(other in one.model_fields for one in _MEMBERS.values()):
+            raise fault(
+                f"`{other}` belongs to a family that ships, not to one with `{key}`; "
+                "give yours what it needs by `args`."
+            )
     return value
 
 

@@ -60,6 +60,7 @@ ROWS: tuple[tuple[int, str, str], ...] = (
     (2, DOING, "classifiers"),
     (2, DOING, "gan"),
     (2, DOING, "attacks"),
+    (2, DOING, "making"),
     (2, DOING, "lpips_distance"),
     (2, DOING, "perceptual"),
     (2, COUNTING, "columns"),

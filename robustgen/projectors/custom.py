@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from robustgen.attacks.isolation import isolated
 from robustgen.errors import RequestError
-from robustgen.plugins import call_custom
+from robustgen.making import make
 from robustgen.projection_settings import CustomProjection
 from robustgen.projectors.loss import (
     Encoder,
@@ -173,7 +173,7 @@ def custom_projector(
         RequestError: the callable may not run, fails, or returns nothing that can be
             called.
     """
-    made = call_custom(
+    made = make(
         settings,
         "projector",
         plugins,

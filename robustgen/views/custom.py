@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from robustgen.attacks.isolation import isolated
 from robustgen.errors import RequestError
-from robustgen.plugins import call_custom
+from robustgen.making import make
 from robustgen.types import Labels, StylesPlus
 from robustgen.view_settings import CustomViews
 from robustgen.views.draws import ViewCodes, ViewFamily, check_views, view_rngs
@@ -43,7 +43,7 @@ def custom_views(
         RequestError: the callable may not run, fails, or returns nothing that can be
             called.
     """
-    made = call_custom(settings, "views", plugins)
+    made = make(settings, "views", plugins)
     if not callable(made):
         raise RequestError(
             f"views '{settings.family}': the callable returned {type(made).__name__}; "
