@@ -4,6 +4,7 @@ After a change of `robustgen.columns` run `python tests/test_files_doc.py`, whic
 writes both again.
 """
 
+import ast
 import json
 import re
 from collections.abc import Callable
@@ -21,6 +22,8 @@ from robustgen import columns
 from robustgen.checks import CHECK_COLUMNS, checks_frame
 from robustgen.checks.finding import Finding
 from robustgen.columns import COSTS, PREDICTIONS, REPORT_FRAMES, column_table, names
+from robustgen.finished import SEAL
+from robustgen.gallery import Panel, Picture
 from robustgen.metrics import ACCURACY_COLUMNS, PREDICTION_COLUMNS
 from robustgen.metrics import COSTS as COST_NAMES
 from robustgen.report import build_report, write_numbers, write_report
@@ -237,6 +240,35 @@ def test_the_document_names_every_file_of_a_run(folder: Path):
     text = DOCUMENT.read_text(encoding="utf-8")
     for path in folder.iterdir():
         assert f"`{path.name}{'/' if path.is_dir() else ''}" in text, path.name
+
+
+def first_cells(heading: str) -> list[str]:
+    """The names in the first column of the table that follows a heading."""
+    text = DOCUMENT.read_text(encoding="utf-8").split(f"## {heading}\n", 1)[1]
+    lines = text[text.index("\n|---") :].strip().split("\n\n")[0].splitlines()[1:]
+    return [
+        name for line in lines for name in re.findall(r"`(\w+)`", line.split("|")[1])
+    ]
+
+
+def test_every_key_of_a_manifest_is_described():
+    tree = ast.parse((ROOT / "robustgen" / "runner.py").read_text(encoding="utf-8"))
+    (written,) = (
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        and isinstance(node.value, ast.Dict)
+        and ast.unparse(node.targets[0]) == "manifest"
+    )
+    keys = [key.value for key in written.keys if isinstance(key, ast.Constant)]
+    assert first_cells("manifest.json") == [*keys, SEAL]
+
+
+def test_every_key_of_a_picture_is_described():
+    found = first_cells("pictures/pictures.json")
+    assert sorted(found) == sorted(Picture.model_fields)
+    text = DOCUMENT.read_text(encoding="utf-8")
+    assert all(f"`{name}`" in text for name in Panel.model_fields)
 
 
 def test_links_of_the_document_lead_to_files():
