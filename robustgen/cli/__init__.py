@@ -44,7 +44,6 @@ def build_app() -> typer.Typer:
         name="robustgen",
         help="Measures, truthfully, how much a generative defense protects a "
         "classifier.",
-        add_completion=False,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,

@@ -8,6 +8,7 @@ import typer
 from pydantic import TypeAdapter
 
 from robustgen.allocator import keep_large_blocks
+from robustgen.cli.completion import downloads, methods, recipes
 from robustgen.cli.options import DeviceOption, Seed
 from robustgen.cli.terminal import interruptible, show_progress, writable
 from robustgen.errors import RequestError, unknown_name
@@ -15,7 +16,10 @@ from robustgen.projection_settings import METHODS, ProjectionSettings
 
 
 def train_command(
-    recipe: Annotated[str, typer.Argument(help="A YAML file, or digits or faces.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(help="A YAML file, or digits or faces.", autocompletion=recipes),
+    ],
     out: Annotated[
         Path | None, typer.Option(help="Folder to write. [default: assets/RECIPE]")
     ] = None,
@@ -42,7 +46,9 @@ def project_command(
     perceptual: Annotated[
         str | None, typer.Option(help="Name or file. [default: the generator's]")
     ] = None,
-    method: Annotated[str, typer.Option(help="See `list projectors`.")] = "hybrid",
+    method: Annotated[
+        str, typer.Option(help="See `list projectors`.", autocompletion=methods)
+    ] = "hybrid",
     passes: Annotated[
         int | None,
         typer.Option(min=1, max=100_000, help="Cost bound. [default: the method's]"),
@@ -81,7 +87,12 @@ def project_command(
 
 
 def fetch_command(
-    name: Annotated[str, typer.Argument(help="A data set or weights, see `list`.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A data set or weights, see `list`.", autocompletion=downloads
+        ),
+    ],
 ) -> None:
     """Downloads a data set or weights, as far as that may be automated."""
     again = "What was fetched is kept; the same command continues."

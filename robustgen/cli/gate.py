@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from robustgen.cli.options import RunFolder
 from robustgen.errors import RequestError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ MARGIN, ALPHA = 0.01, 0.01
 
 
 def baseline_command(
-    run: Annotated[Path, typer.Argument(help="Folder that a run has written.")],
+    run: RunFolder,
     out: Annotated[
         Path, typer.Option(help="File to write, such as reports/baselines/ci.json.")
     ],
@@ -35,7 +36,7 @@ def baseline_command(
 
 
 def check_command(
-    run: Annotated[Path, typer.Argument(help="Folder that a run has written.")],
+    run: RunFolder,
     baseline: Annotated[Path, typer.Option(help="File that `baseline` has written.")],
     margin: Annotated[
         float, typer.Option(help="Change of accuracy that does no harm, a share of 1.")

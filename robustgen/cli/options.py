@@ -1,9 +1,12 @@
 """Options that several commands share."""
 
 import enum
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from robustgen.cli.completion import runs
 
 
 class ProfileOption(enum.StrEnum):
@@ -28,6 +31,11 @@ class DeviceOption(enum.StrEnum):
     CPU = "cpu"
     CUDA = "cuda"
 
+
+RunFolder = Annotated[
+    Path,
+    typer.Argument(help="Folder that a run has written.", autocompletion=runs),
+]
 
 Seed = Annotated[
     int | None, typer.Option(min=0, max=2**63 - 1, help="Instead of the file's seed.")

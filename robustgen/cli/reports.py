@@ -5,11 +5,12 @@ from typing import Annotated
 
 import typer
 
+from robustgen.cli.options import RunFolder
 from robustgen.cli.run import refuse_invalid
 
 
 def report_command(
-    run: Annotated[Path, typer.Argument(help="Folder that a run has written.")],
+    run: RunFolder,
 ) -> None:
     """Rebuilds every report file of a run from its saved tables."""
     from robustgen.rendering import terminal_table
@@ -22,7 +23,7 @@ def report_command(
 
 
 def attacks_command(
-    run: Annotated[Path, typer.Argument(help="Folder that a run has written.")],
+    run: RunFolder,
 ) -> None:
     """Ranks the attacks of a run by strength."""
     from robustgen.strength.rendering import strength_text

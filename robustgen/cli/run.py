@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robustgen.allocator import LARGE, keep_large_blocks
+from robustgen.cli.completion import suites
 from robustgen.cli.dry_run import dry_run_text
 from robustgen.cli.gate import gate_run
 from robustgen.cli.interrupts import command_again
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
 
 
 def run_command(
-    suite: Annotated[str, typer.Argument(help="A YAML file, or a shipped suite.")],
+    suite: Annotated[
+        str,
+        typer.Argument(help="A YAML file, or a shipped suite.", autocompletion=suites),
+    ],
     profile: Annotated[
         ProfileOption,
         typer.Option(help="auto: full if all its files are here, else embedded."),
