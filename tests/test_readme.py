@@ -141,9 +141,36 @@ def test_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "suites").symlink_to(ROOT / "suites")
     (tmp_path / "attacks").symlink_to(ROOT / "attacks")
     monkeypatch.chdir(tmp_path)
-    for name in ("projection.py", "gate.py"):
-        (tmp_path / name).write_text(named_file(name), encoding="utf-8")
-        runpy.run_path(str(tmp_path / name))
+    (tmp_path / "projection.py").write_text(named_file("projection.py"))
+    runpy.run_path(str(tmp_path / "projection.py"))
+
+
+def test_the_commands_of_the_gate_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    # As shipped, but of fewer images and passes.
+    text = (ROOT / "suites" / "ci.yaml").read_text(encoding="utf-8")
+    for shipped, small in (
+        ("splits: {val: 50, test: 100}", "splits: {val: 4, test: 6}"),
+        ("steps: 20}", "steps: 2}"),
+        ("passes: 4", "passes: 1"),
+        ("count: 16}", "count: 2}"),
+        ("size: 16,", "size: 2,"),
+    ):
+        assert shipped in text
+        text = text.replace(shipped, small)
+    (tmp_path / "suites").mkdir()
+    (tmp_path / "suites" / "ci.yaml").write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    lines = re.findall(r"^robustgen ((?:run suites/ci|baseline ).+)$", README, re.M)
+    assert len(lines) == 3
+    for line in lines:
+        words = line.partition("#")[0].split()
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == 0, line
+    assert "Gate passed" in capfd.readouterr().out
 
 
 def test_every_link_to_a_file_leads_somewhere():
