@@ -1,5 +1,6 @@
 """The command line end to end: what it prints, refuses, and leaves alone."""
 
+import json
 import os
 import re
 import signal
@@ -15,7 +16,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from robustgen.cli import main, terminal
+from robustgen.cli import listing, main, terminal
 from robustgen.cli.interrupts import STATUS
 
 ROOT = Path(__file__).parents[1]
@@ -245,7 +246,8 @@ def test_dry_run_shows_cases_and_cost(capsys: pytest.CaptureFixture[str]):
     ]
     text = "\n".join(lines)
     assert "Cost: 90 images" in text
-    assert "2,560 images made" in text
+    assert re.search(r"spent on: \w+ \d+ s \(\d+%\), ", text)
+    assert all(re.search(r" \d+ s$", line) for line in lines[3:8])
     assert "Would write reports/runs/celebahq_smiling-embedded/" in text
     assert not Path("reports").exists()
 
@@ -348,6 +350,38 @@ def test_list_names_everything(capsys: pytest.CaptureFixture[str]):
         assert word in text
     assert status("list", "projectors") == 0
     assert capsys.readouterr().out.splitlines()[0] == "projectors:"
+
+
+def test_list_says_what_is_known(capsys: pytest.CaptureFixture[str]):
+    assert status("list", "classifiers") == 0
+    lines = capsys.readouterr().out.splitlines()
+    hair = next(line for line in lines if line.split()[0] == "faces_hair")
+    assert hair.endswith("Rendered faces by hair (32 px, 6 classes)")
+    # One column for names, one for what is said of them.
+    assert len({line.index(line.split()[1]) for line in lines[1:]}) == 1
+
+
+def test_list_for_scripts(capsys: pytest.CaptureFixture[str]):
+    assert status("list", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found) == {kind.value for kind in listing.Kind}
+    digits = next(each for each in found["datasets"] if each["name"] == "digits")
+    assert (digits["images"], digits["comes"], len(digits["classes"])) == (
+        1797,
+        "ships",
+        10,
+    )
+    car = next(each for each in found["generators"] if each["name"] == "stylegan2_car")
+    assert (car["resolution"], car["comes"]) == (512, "download")
+
+
+def test_shipped_data_sets_are_described():
+    from robustgen.data.faces import LABELS
+    from robustgen.names import EMBEDDED
+
+    assert tuple(listing.DATASETS) == EMBEDDED["dataset"]
+    for label in LABELS:
+        assert label in listing.DATASETS["faces"].about
 
 
 def test_run_suite_is_the_run_command():
