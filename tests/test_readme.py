@@ -148,7 +148,7 @@ def test_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_the_commands_of_the_gate_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
-    # As shipped, but smaller; six images would not tell a weak attack from a strong one.
+    # As shipped, but smaller: six images cannot tell whether an attack is weak.
     text = (ROOT / "suites" / "ci.yaml").read_text(encoding="utf-8")
     for shipped, small in (
         ("splits: {val: 50, test: 100}", "splits: {val: 4, test: 6}"),
