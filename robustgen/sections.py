@@ -1,11 +1,11 @@
 """What a report shows about each pair of data set and classifier, part by part."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from robustgen.figures import pair_figures
-from robustgen.gallery import Gallery, Strip, build_gallery
+from robustgen.gallery import PICTURE_BYTES, Gallery, Strip, build_gallery
 from robustgen.grids import (
     MARKS,
     CheckGroup,
@@ -145,19 +145,18 @@ def build_sections(
         strips: Pictures of the run, for galleries.
     """
     sections: list[Section] = []
-    for number, subject in enumerate(subjects(report.accuracy), 1):
+    pairs = subjects(report.accuracy)
+    for number, subject in enumerate(pairs, 1):
         slug = f"pair{number}"
-        parts = _parts(report, subject, slug, with_plots=with_plots)
-        gallery = _gallery_part(report, subject, strips)
-        # Before the differences: from single images on, all is detail.
-        place = next(i for i, part in enumerate(parts) if part.slug == "differences")
-        shown = [*parts[:place], gallery, *parts[place:]]
+        gallery = _gallery(report, subject, strips, PICTURE_BYTES // len(pairs))
+        plots = _plots(report, subject, slug) if with_plots else {}
+        parts = _parts(report, subject, plots, gallery)
         sections.append(
             Section(
                 slug=slug,
                 title=str(subject),
                 summary=summarize(report, subject),
-                parts=tuple(part for part in shown if not part.is_empty),
+                parts=tuple(part for part in parts if not part.is_empty),
             )
         )
     return sections
@@ -168,8 +167,10 @@ def summarize(report: Report, subject: Subject) -> Summary:
     rows, alpha_from = headline(subject.rows(report.accuracy), CLEAN)
     worst = with_alpha(subject.rows(report.worst_case), alpha_from)
     tiers = {tier for line in worst["tiers"] for tier in str(line).split()}
-    over = "Right on the clean image and under every attack"
-    if tiers <= {"none", "oblivious"}:
+    over = "Right on the clean image"
+    if tiers - {"none"}:
+        over += " and under every attack"
+    if tiers - {"none"} == {"oblivious"}:
         over += ", none of which knows the defense"
     verdicts = list(rows["verdict"])
     return Summary(
@@ -191,15 +192,17 @@ def summarize(report: Report, subject: Subject) -> Summary:
 
 
 def _parts(
-    report: Report, subject: Subject, slug: str, *, with_plots: bool
+    report: Report,
+    subject: Subject,
+    plots: Mapping[str, tuple[Plot, ...]],
+    gallery: Gallery | None,
 ) -> list[Part]:
-    """All parts but the gallery, empty ones included."""
+    """All parts in the order of a reader, empty ones included."""
     accuracy = subject.rows(report.accuracy)
     costs = subject.rows(report.costs)
     checks = subject.rows(report.checks)
     # Without clean images the first table shows `matched` already.
     both = CLEAN in set(accuracy["alpha_from"])
-    plots = _plots(report, subject, slug) if with_plots else {}
     return [
         Part(
             "accuracy",
@@ -226,6 +229,7 @@ def _parts(
             grids=_filled(checks_grid(checks)),
             findings=check_groups(check_lines(checks)),
         ),
+        Part("gallery", "Gallery", gallery=gallery),
         Part(
             "differences",
             "Differences between paths",
@@ -247,15 +251,17 @@ def _filled(*grids: Grid) -> tuple[Grid, ...]:
     return tuple(grid for grid in grids if grid.rows)
 
 
-def _gallery_part(report: Report, subject: Subject, strips: Sequence[Strip]) -> Part:
+def _gallery(
+    report: Report, subject: Subject, strips: Sequence[Strip], limit: int
+) -> Gallery | None:
     pair = (subject.dataset, subject.classifier)
     own = [
         strip
         for strip in strips
         if (strip.picture.dataset, strip.picture.classifier) == pair
     ]
-    gallery = build_gallery(own, subject.rows(report.predictions)) if own else None
-    return Part("gallery", "Gallery", gallery=gallery)
+    said = subject.rows(report.predictions)
+    return build_gallery(own, said, limit=limit) if own else None
 
 
 def _plots(report: Report, subject: Subject, slug: str) -> dict[str, tuple[Plot, ...]]:

@@ -34,6 +34,11 @@ def strips(*tables: PredictionTable, size: int = 10) -> list[Strip]:
     ]
 
 
+def gallery_of(pictures: list[Strip], predictions: pd.DataFrame) -> Gallery:
+    """The gallery of a page that has room for everything."""
+    return build_gallery(pictures, predictions, limit=10**9)
+
+
 def found(gallery: Gallery, path: str, outcome: str) -> list[int]:
     """Samples attacked by PGD where a path has an outcome."""
     return [
@@ -46,7 +51,7 @@ def found(gallery: Gallery, path: str, outcome: str) -> list[int]:
 
 
 def test_outcomes_are_those_of_the_tables(predictions: pd.DataFrame):
-    gallery = build_gallery(strips(*TESTS), predictions)
+    gallery = gallery_of(strips(*TESTS), predictions)
     # Clean: image 10 right, reconstruction the first 9. PGD: the first 1 and 7.
     assert found(gallery, "image", "right") == [100]
     assert found(gallery, "image", "turned") == list(range(101, 110))
@@ -57,7 +62,7 @@ def test_outcomes_are_those_of_the_tables(predictions: pd.DataFrame):
 
 
 def test_clean_images_are_never_turned(predictions: pd.DataFrame):
-    gallery = build_gallery(strips(CLEAN), predictions)
+    gallery = gallery_of(strips(CLEAN), predictions)
     said = Counter(
         outcome
         for card in gallery.cards
@@ -69,7 +74,7 @@ def test_clean_images_are_never_turned(predictions: pd.DataFrame):
 
 
 def test_a_line_says_class_and_probability(predictions: pd.DataFrame):
-    card = build_gallery(strips(PGD), predictions).cards[1]
+    card = gallery_of(strips(PGD), predictions).cards[1]
     said = {line["path"]: line for line in card["said"]}
     assert card["label"] == "class1"
     assert said["image"] == {
@@ -87,14 +92,14 @@ def test_a_line_says_class_and_probability(predictions: pd.DataFrame):
 def test_a_share_of_resamples_is_told(predictions: pd.DataFrame):
     ensemble = predictions["path"] == "stylemix_ensemble"
     mixed = predictions.assign(correct=predictions["correct"].where(~ensemble, 0.85))
-    card = build_gallery(strips(PGD), mixed).cards[0]
+    card = gallery_of(strips(PGD), mixed).cards[0]
     shares = {line["path"]: line.get("share") for line in card["said"]}
     assert shares["stylemix_ensemble"] == 0.85
     assert shares["reconstruction"] is None
 
 
 def test_cards_go_sample_by_sample(predictions: pd.DataFrame):
-    gallery = build_gallery(strips(*TESTS), predictions)
+    gallery = gallery_of(strips(*TESTS), predictions)
     order = [(card["sample"], card["case"]) for card in gallery.cards]
     assert order[:4] == [(100, 0), (100, 1), (101, 0), (101, 1)]
     assert gallery.samples == tuple(range(100, 110))
@@ -104,7 +109,7 @@ def test_cards_go_sample_by_sample(predictions: pd.DataFrame):
 def test_an_aimed_attack_shows_its_path_alone(predictions: pd.DataFrame):
     key = dataclasses.replace(PGD.key, target="reconstruction")
     aimed = dataclasses.replace(PGD, key=key)
-    gallery = build_gallery(strips(PGD, aimed), predictions)
+    gallery = gallery_of(strips(PGD, aimed), predictions)
     assert [case["id"] for case in gallery.cases] == ["pgd", "pgd on reconstruction"]
     assert {case["attack"] for case in gallery.cases} == {"pgd"}
     assert gallery.cases[1]["label"] == "pgd (oblivious) on reconstruction, linf 8/255"
@@ -115,7 +120,7 @@ def test_an_aimed_attack_shows_its_path_alone(predictions: pd.DataFrame):
 def test_two_radii_of_one_attack_have_names_of_their_own(predictions: pd.DataFrame):
     key = dataclasses.replace(PGD.key, eps=float("inf"), norm="l2")
     far = dataclasses.replace(PGD, key=key)
-    gallery = build_gallery(strips(PGD, far), predictions)
+    gallery = gallery_of(strips(PGD, far), predictions)
     assert [case["id"] for case in gallery.cases] == [
         "pgd",
         "pgd oblivious l2 any distance",
@@ -140,7 +145,7 @@ def test_a_class_without_a_name_has_its_number(predictions: pd.DataFrame):
         Strip(strip.picture.model_copy(update={"classes": ("class0",)}), b"")
         for strip in strips(PGD)
     ]
-    card = build_gallery(nameless, predictions).cards[3]
+    card = gallery_of(nameless, predictions).cards[3]
     assert {line["says"] for line in card["said"]} <= {"class0", "class 1"}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from pages import CHROMIUM, Browsed, browse, rename, write_pictures
-from synthetic import make_run
+from synthetic import first, make_run, make_table
 
 from robustgen.rendering import share_parts, to_html
 from robustgen.report import build_report
@@ -359,3 +359,37 @@ def test_a_reader_with_a_phone_can_use_everything(page: Path, tmp_path: Path):
     assert found["printed"] == found["closed"]
     assert found["unlabeled"] == 0
     assert found["alts"] == 0
+
+
+ATTACKS = ("clean", "pgd", *(f"attack{number}" for number in range(10)))
+
+
+def large_page(folder: Path, side: int) -> Path:
+    """The page of 2,000 test images under 12 attacks on 5 paths, pictures of noise."""
+    tables = [
+        make_table(attack, split, {path: first(n // 2, n) for path in PATHS}, views=4)
+        for attack in ATTACKS
+        for split, n in (("val", 20), ("test", 2000))
+    ]
+    write_pictures(folder / "pictures", tables, side=side)
+    report = report_of(tables, size=3, resamples=2)
+    assert len(report.predictions) == 12 * 5 * 2020
+    (folder / "report.html").write_text(to_html(report, folder / "pictures"))
+    return folder / "report.html"
+
+
+@pytest.mark.slow
+@needs_chromium
+@pytest.mark.parametrize("side", [32, 96])
+def test_2000_samples_make_a_page_below_15_mb_that_opens_in_2_s(
+    tmp_path: Path, side: int
+):
+    # Sides of the pictures of both profiles; of noise, the largest that they can be.
+    page = large_page(tmp_path, side)
+    assert page.stat().st_size < 15e6
+    found = browse(page, tmp_path)
+    assert found.counts == ["288 of 288 cards match, shown 1 to 12."]
+    assert found.console == ()
+    ready = re.search(r'data-ready="(\d+)"', found.dom)
+    assert ready
+    assert int(ready[1]) < 2000
