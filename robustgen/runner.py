@@ -173,8 +173,8 @@ def run(
 
 
 def _remove_stale(folder: Path, files: Container[str]) -> None:
-    """Removes what earlier runs left here: it would enter the report."""
-    for pattern in ("tables/*.npz", "probes/*.json", "pictures/*.png"):
+    """Removes what earlier runs left here: it would enter the report, or is half."""
+    for pattern in ("tables/*.npz", "probes/*.json", "pictures/*.png", "**/.*.tmp"):
         for path in folder.glob(pattern):
             if path.relative_to(folder).as_posix() not in files:
                 path.unlink()
