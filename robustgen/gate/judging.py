@@ -1,6 +1,6 @@
 """What the gate says of each row: the statistics, on the same samples.
 
-The test is exact and two-sided, corrected over all rows; the margin is held against an
+The test is exact and two-sided, corrected over the rows; the margin is held against an
 interval. Formulae and reasons: docs/gate.md.
 """
 
@@ -56,7 +56,8 @@ class Judgment:
         gained: Samples that are right in more draws than before.
         lost: Samples that are right in fewer.
         p_value: Of the exact paired test that nothing changed.
-        p_corrected: The same by Holm over all rows judged; NaN for a refused row.
+        p_corrected: The same by Holm over all rows that could come out significant; 1
+            for rows that could not, NaN for a refused row.
         needed: Samples that would settle an undecided row; 0 for others.
         checks: What the checks have against a refused row.
     """
@@ -97,6 +98,7 @@ class _Change:
     low: float
     high: float
     p_value: float
+    smallest_p: float
     variance: float
 
 
@@ -116,13 +118,40 @@ def judge(
     """
     changes = [_measure(before, now) for before, now in rows]
     judged = [place for place, (_, now) in enumerate(rows) if now.verdict == "TRUSTED"]
-    corrected = dict(
-        zip(judged, holm([changes[i].p_value for i in judged]), strict=True)
-    )
+    corrected = dict(zip(judged, [1.0] * len(judged), strict=True))
+    within = testable([changes[place].smallest_p for place in judged], alpha)
+    tested = [judged[place] for place in within]
+    p_values = [changes[place].p_value for place in tested]
+    corrected |= dict(zip(tested, holm(p_values), strict=True))
     return [
         _judgment(change, corrected.get(place, math.nan), margin, alpha)
         for place, change in enumerate(changes)
     ]
+
+
+def testable(smallest: Sequence[float], alpha: float) -> list[int]:
+    """Tests that can come out significant beside each other (Tarone, 1990).
+
+    Few flips cannot give a small p-value, whatever their signs. How many samples moved
+    says nothing about the direction that is tested, so tests may be left out by it, and
+    the others are corrected for fewer (Biometrics 46(2), 515-522).
+
+    Args:
+        smallest: The smallest p-value that each test can give.
+        alpha: Level of the family.
+
+    Returns:
+        Indices of the tests kept, at most k of them, each with a smallest p-value of at
+        most alpha / k, for the least such k.
+
+    >>> testable([1.0, 1.0, 0.001, 0.5], 0.01)
+    [2]
+    """
+    for count in range(1, len(smallest) + 1):
+        kept = [place for place, p in enumerate(smallest) if p <= alpha / count]
+        if len(kept) <= count:
+            return kept
+    return []
 
 
 def steps(before: BaselineRow, now: BaselineRow) -> Int[np.ndarray, " n"]:
@@ -168,6 +197,8 @@ def _measure(before: BaselineRow, now: BaselineRow) -> _Change:
         low=low,
         high=high,
         p_value=sign_flip_p(moved),
+        # All that moved, one way: two of all 2^k patterns of signs.
+        smallest_p=min(1.0, 2.0 ** (1 - int((moved != 0).sum()))),
         # Two samples that disagree are added, as in the interval.
         variance=(float(np.square(delta).sum()) + 2) / (len(delta) + 2),
     )
