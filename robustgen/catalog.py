@@ -1,10 +1,10 @@
 """Names of a suite to what they stand for: networks, attacks, the whole defense."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import nn
@@ -37,7 +37,6 @@ from robustgen.full_assets import full_assets
 from robustgen.gan.class_means import ClassMeanEncoder, load_class_means
 from robustgen.gan.layers import LayerRange
 from robustgen.gan.load import load_encoder, load_gan
-from robustgen.gan.stylegan2 import StyleGAN2
 from robustgen.library import (
     AttackSpec,
     CleanAttack,
@@ -45,18 +44,39 @@ from robustgen.library import (
     FactoryAttack,
     ShippedAttack,
 )
-from robustgen.lpips_distance import LpipsDistance
 from robustgen.making import make
 from robustgen.names import EMBEDDED, NONE
-from robustgen.perceptual import PerceptualNet, load_perceptual
+from robustgen.perceptual import load_perceptual
 from robustgen.plugins import Factory
 from robustgen.projectors.build import build_projector
+from robustgen.projectors.custom import CustomProjector
 from robustgen.sources import companion, weights_path
 from robustgen.suite import Case, Pair, WeightFile, asset_label
 from robustgen.threat import Threat
 from robustgen.view_settings import PcaViews
 from robustgen.views.build import build_views
 from robustgen.views.jitter import JitterSpec
+
+Network: TypeAlias = Any
+"""An `nn.Module` with the attributes that `_PARTS` lists for its kind; Python has no
+type for both at once."""
+
+_PARTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "generator": (
+            "img_channels",
+            "resolution",
+            "num_layers",
+            "num_classes",
+            "z_dim",
+            "w_dim",
+            "map",
+            "synthesize",
+        ),
+        "perceptual": ("features", "compare"),
+    }
+)
+"""Attributes and methods that a network of the user's own must have, by kind."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +92,9 @@ class Models:
     """
 
     classifier: nn.Module
-    gan: StyleGAN2
+    gan: Network
     encoder: nn.Module | None
-    perceptual: PerceptualNet | LpipsDistance | None
+    perceptual: Network | None
 
 
 def build_models(
@@ -223,7 +243,7 @@ def _classifier(pair: Pair, domain: Domain | None, plugins: Sequence[str]) -> nn
 
 
 def _encoder(
-    pair: Pair, gan: StyleGAN2, classifier: nn.Module, plugins: Sequence[str]
+    pair: Pair, gan: Network, classifier: nn.Module, plugins: Sequence[str]
 ) -> nn.Module | None:
     asset = pair.encoder
     if asset == NONE:
@@ -234,9 +254,7 @@ def _encoder(
     return _network(asset, load_encoder, "encoder", plugins)
 
 
-def _perceptual(
-    pair: Pair, plugins: Sequence[str]
-) -> PerceptualNet | LpipsDistance | None:
+def _perceptual(pair: Pair, plugins: Sequence[str]) -> Network | None:
     asset = pair.perceptual
     if asset == NONE:
         return None
@@ -248,7 +266,7 @@ def _network(
     load: Callable[[str | Path], Any],
     kind: str,
     plugins: Sequence[str],
-) -> Any:
+) -> Network:
     if not isinstance(asset, Factory):
         return load(asset)
     made = make(asset, kind, plugins)
@@ -257,6 +275,12 @@ def _network(
             f"{kind} '{asset.label}': the factory returned {type(made).__name__}; "
             "expected a torch.nn.Module."
         )
+    for part in _PARTS.get(kind, ()):
+        if not hasattr(made, part):
+            raise RequestError(
+                f"{kind} '{asset.label}': has no `{part}`; expected a module with "
+                f"{', '.join(_PARTS[kind])}."
+            )
     return made.eval()
 
 
@@ -361,6 +385,10 @@ def build_defense(
         seed=case.seed,
         plugins=plugins,
     )
+    if isinstance(projector, CustomProjector) and projector.random is None:
+        two = torch.from_numpy(dataset.part("val", 2).pixels())
+        probe = two.to(next(models.classifier.parameters(), two).device)
+        projector = replace(projector, random=projector.draws(probe))
     jitter = case.jitter
     return Defense(
         classifier=models.classifier,

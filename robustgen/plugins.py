@@ -142,7 +142,8 @@ def find_plugin(kind: str, name: str, shipped: Collection[str] = ()) -> Plugin:
         RequestError: there is none, several packages declare it, robustgen has a part
             of this name itself, or the entry point names no callable.
     """
-    found = _installed(kind).get(name, ())
+    nobody: tuple[Plugin, ...] = ()
+    found = _installed(kind).get(name, nobody)
     if not found:
         known = sorted(_installed(kind))
         hint = suggestion(name, known) if known else _none_installed(kind)

@@ -39,6 +39,7 @@ from robustgen.defense import (
 )
 from robustgen.errors import RequestError, unknown_name
 from robustgen.gan.class_means import ClassMeanEncoder
+from robustgen.projectors.custom import CustomProjector
 from robustgen.projectors.encoder_only import EncoderProjector
 from robustgen.projectors.in_domain import InDomainProjector
 from robustgen.projectors.loss import Encoder, Gan, suitable_chunk
@@ -140,9 +141,11 @@ def path_victims(
 def draws_starts(projector: ProjectionMethod) -> bool:
     """Whether a projection draws random numbers, such as starts or noise.
 
-    Of a method that is not robustgen's own it is assumed: a wrong yes costs passes, a
-    wrong no would score one draw as if it were many.
+    Of a method that is not robustgen's own it is assumed unless it is known: a wrong
+    yes costs passes, a wrong no would score one draw as if it were many.
     """
+    if isinstance(projector, CustomProjector):
+        return projector.random is not False
     if isinstance(projector, PivotalProjector):
         return bool(projector.locality.weight) or draws_starts(projector.pivot)
     return not isinstance(

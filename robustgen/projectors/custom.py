@@ -58,6 +58,8 @@ class CustomProjector:
         perceptual: The perceptual distance, where there is one.
         method: What the user's callable returned.
         seed: Seed of the suite.
+        random: Whether it draws random numbers; None where nobody knows, which attacks
+            take for a yes.
     """
 
     name: str
@@ -66,6 +68,18 @@ class CustomProjector:
     perceptual: Perceptual | None
     method: Callable[..., Any]
     seed: int
+    random: bool | None = None
+
+    def draws(self, images: Images) -> bool:
+        """Whether the same images as other samples get other codes: asked twice.
+
+        Raises:
+            RequestError: what the method returned makes no sense.
+        """
+        count = len(images)
+        one = self(images, samples=range(count))
+        other = self(images, samples=range(count, 2 * count))
+        return not torch.equal(one.w_plus, other.w_plus)
 
     def __call__(
         self,
@@ -190,7 +204,7 @@ def custom_projector(
         if type(made).__module__.startswith(_OURS):
             return made
         gan = made.gan
-    own = getattr(made, "encoder", None)
+    own, declared = getattr(made, "encoder", None), getattr(made, "random", None)
     return CustomProjector(
         name=settings.method,
         gan=gan,
@@ -198,4 +212,5 @@ def custom_projector(
         perceptual=perceptual,
         method=made,
         seed=seed,
+        random=declared if isinstance(declared, bool) else None,
     )
