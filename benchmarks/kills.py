@@ -11,7 +11,7 @@ the times that they quote. A run that ends before its signal comes does not coun
 
 Most children are forked from this process, which has loaded torch already: a kill costs
 about a second instead of ten. `--commands` of them (default 4) are real command lines.
-A kill hit a file while it was written where an unfinished `.tmp` file is left.
+A kill hit a file while it was written where it left an unfinished `.tmp` file.
 
 Prints one line for each run that differs, then a summary. Exit status 1 if one differs.
 """
@@ -97,11 +97,11 @@ def write_suite(folder: Path) -> Path:
 
 
 def final_files(out: Path) -> dict[str, bytes]:
-    """Every finished file of a run by its relative path, without times."""
+    """Every file of a run by its relative path, without times."""
     return {
         path.relative_to(out).as_posix(): _timeless(path)
         for path in sorted(out.rglob("*"))
-        if path.is_file() and path.suffix != ".tmp"
+        if path.is_file()
     }
 
 
@@ -250,6 +250,7 @@ def kill_and_resume(
     """
     tables = sum(name.startswith("tables/") for name in whole)
     first = True
+    unfinished: set[Path] = set()
     while first or rng.random() < AGAIN:
         if not was_killed(start(place), rng.uniform(0, seconds)):
             if first:
@@ -259,14 +260,13 @@ def kill_and_resume(
         first = False
         tally.kills += 1
         tally.stages[stage_of(place.out, place.cache, tables)] += 1
-        unfinished = (*place.out.rglob("*.tmp"), *place.cache.rglob("*.tmp"))
-        tally.while_writing += bool(unfinished)
-        for path in unfinished:
-            path.unlink()
+        left = {*place.out.rglob("*.tmp"), *place.cache.rglob("*.tmp")}
+        tally.while_writing += bool(left - unfinished)
+        unfinished |= left
     tally.killed += 1
     finish(start, place)
-    left = final_files(place.out)
-    other = {k for k in whole.keys() | left.keys() if whole.get(k) != left.get(k)}
+    here = final_files(place.out)
+    other = {k for k in whole.keys() | here.keys() if whole.get(k) != here.get(k)}
     damaged = verify(Cache(place.cache))
     if other or damaged:
         print(f"differs: {sorted(other)}, damaged: {damaged}; see {place.out}")

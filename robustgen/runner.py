@@ -174,7 +174,14 @@ def run(
 
 def _remove_stale(folder: Path, files: Container[str]) -> None:
     """Removes what earlier runs left here: it would enter the report, or is half."""
-    for pattern in ("tables/*.npz", "probes/*.json", "pictures/*.png", "**/.*.tmp"):
+    unfinished = (
+        *(f"{name}/.*.tmp" for name in ("tables", "probes", "pictures", "figures")),
+        *(
+            f".{name}.*.tmp"
+            for name in ("manifest", "report", "accuracy", "predictions")
+        ),
+    )
+    for pattern in ("tables/*.npz", "probes/*.json", "pictures/*.png", *unfinished):
         for path in folder.glob(pattern):
             if path.relative_to(folder).as_posix() not in files:
                 path.unlink()

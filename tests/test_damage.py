@@ -196,6 +196,10 @@ def test_a_run_repairs_its_folder_and_its_cache(
             once = Path(shutil.copytree(cache, tmp_path / f"once {kind[:4]}"))
             found = {path.relative_to(once) for path, _ in verify(Cache(once))}
             assert {path.relative_to(cache) for path in wrong} <= found
+    for kind in READ + WRITTEN:
+        # What a kill leaves: it must not stay.
+        path = out / kind.replace("*", "x")
+        (path.parent / f".{path.name}.abc.tmp").write_bytes(b"half")
     monkeypatch.setenv("ROBUSTGEN_CACHE", str(cache))
     run(finished.suite, out=out, batch_size=kills.BATCH_SIZE)
     assert finished.files_of(out) == finished.files
