@@ -35,6 +35,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_sessionfinish() -> None:
+    """Gives it back: libraries complain of what is left when Python ends."""
+    gc.unfreeze()
+
+
 settings.register_profile("robustgen", deadline=None, derandomize=True)
 settings.load_profile("robustgen")
 
@@ -53,3 +58,11 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("ROBUSTGEN_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture
+def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports of this test draw no figures; tests/test_figures.py looks at those."""
+    # By name: imported here, the package would escape the type checker's import hook.
+    monkeypatch.setattr("robustgen.report.write_figures", lambda *_: None)
+    monkeypatch.setattr("robustgen.sections.pair_figures", lambda *_: [])

@@ -35,6 +35,8 @@ from robustgen.cli import main
 from robustgen.library import suites_folder
 from robustgen.table import PredictionTable, load_table
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 SMALL_DOMAIN = """
 version: 1
 name: celebahq_256

@@ -122,8 +122,8 @@ def test_every_kind_of_score_is_attacked(count: int, classes: int, change: str):
 
 @cache
 def digits() -> tuple[nn.Module, Tensor, Tensor]:
-    """The undefended classifier of digits, and 60 digits it was not trained on."""
-    part = load_digits().part("spare", 60)
+    """The undefended classifier of digits, and 30 digits it was not trained on."""
+    part = load_digits().part("spare", 30)
     return (
         load_classifier("digits").eval(),
         torch.from_numpy(part.pixels()),
@@ -138,9 +138,9 @@ def test_all_digits_that_are_classified_right_are_broken(saturated: bool, change
     model, images, labels = digits()
     images = images.round() if saturated else images
     right = predictions(model, images) == labels
-    assert int(right.sum()) >= 55
+    assert int(right.sum()) >= 27
     outcome = run(Mapped(model, CHANGES[change]), images[right], labels[right])
-    assert float(outcome.success.float().mean()) >= 0.99
+    assert outcome.success.all()
     assert float(outcome.distance_l2.mean()) < 2.0
 
 
