@@ -24,6 +24,8 @@ from robustgen.runner import run
 from robustgen.suite import load_suite
 from robustgen.table import PredictionTable, load_table
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 SUITE: dict[str, Any] = {
     "version": 1,
     "name": "small",
