@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from tabulate import tabulate
 
 from robustgen.ensembling import ALPHA_TIE_RULE, CLASS_TIE_RULE
@@ -130,6 +130,7 @@ def to_html(report: Report, pictures_folder: Path) -> str:
             galleries=_as_script(galleries),
             verdict_marks=VERDICT_MARKS,
             share_parts=share_parts,
+            breakable=breakable,
             facts=_facts(report),
             suite=_as_yaml(report.suite),
             provenance=_as_yaml(report.provenance),
@@ -156,6 +157,15 @@ def share_parts(cell: str) -> tuple[str, str]:
     """
     found = _SHARE.fullmatch(cell)
     return (found["share"], found["interval"]) if found else (cell, "")
+
+
+def breakable(text: str) -> Markup:
+    """A text of a page that may break behind its underscores.
+
+    >>> breakable("a_b <c>")
+    Markup('a_<wbr>b &lt;c&gt;')
+    """
+    return escape(text).replace("_", Markup("_<wbr>"))
 
 
 def _facts(report: Report) -> tuple[tuple[str, str], ...]:

@@ -17,6 +17,12 @@
     return element;
   }
 
+  /** A name that may break behind its underscores. */
+  function breakable(name) {
+    return name.split(/(?<=_)/).flatMap((part, place) =>
+      place ? [document.createElement("wbr"), part] : [part]);
+  }
+
   function showControls() {
     for (const control of all(".controls, #theme")) control.hidden = false;
   }
@@ -92,7 +98,8 @@
       style: `object-position: ${last ? (100 * place) / last : 0}% 0`,
     });
     const caption = probability === undefined ? name : `${name}: ${probability.toFixed(2)}`;
-    return make("li", {}, image, caption);
+    // Views begin a line of their own.
+    return make("li", name === "view 1" ? { class: "views" } : {}, image, caption);
   }
 
   function sentence(line, asked) {
@@ -105,7 +112,7 @@
     return make(
       "tr",
       line.path === asked ? { class: "asked" } : {},
-      make("th", { scope: "row" }, line.path),
+      make("th", { scope: "row" }, ...breakable(line.path)),
       make("td", {}, line.says),
       make("td", {}, line.p.toFixed(2)),
       make("td", {}, ...marks, ...right),
