@@ -19,18 +19,28 @@ def compare_command(
         float | None,
         typer.Option(help="Also say how many samples would show this difference."),
     ] = None,
-    power: Annotated[float, typer.Option(help="Chance of finding the margin.")] = 0.8,
+    power: Annotated[
+        float | None,
+        typer.Option(help="Chance of finding the margin; 0.8 unless given."),
+    ] = None,
     alpha: Annotated[
-        float, typer.Option(help="Level of the test that should find it.")
-    ] = 0.05,
+        float | None,
+        typer.Option(help="Level of the test that should find it; 0.05 unless given."),
+    ] = None,
 ) -> None:
     """Compares two runs: configuration, accuracies, samples."""
     from robustgen.comparison.compare import compare_folders
     from robustgen.comparison.files import write_comparison
     from robustgen.comparison.rendering import comparison_text
     from robustgen.comparison.sample_size import Plan
+    from robustgen.errors import RequestError
 
-    plan = None if margin is None else Plan(margin, power, alpha)
+    if margin is None and (power is not None or alpha is not None):
+        raise RequestError("--power and --alpha belong to a margin; give --margin too.")
+    plan = None
+    if margin is not None:
+        power = 0.8 if power is None else power
+        plan = Plan(margin, power, 0.05 if alpha is None else alpha)
     comparison = compare_folders(run_a, run_b, plan)
     typer.echo(comparison_text(comparison))
     if out is not None:

@@ -196,10 +196,11 @@ def _compared(
     n = len(delta)
     mean = share(float(delta.sum()), n)
     discordance = share(float(np.square(delta).sum()), n)
+    moved = share(float(np.abs(delta).sum()), n)
     size = None
     if plan is not None:
         size = SampleSize(
-            size_for_difference(discordance, plan),
+            size_for_difference(discordance, plan, discordance / moved if moved else 1),
             size_for_half_width(discordance, mean, plan.margin),
         )
     accuracy_a, interval_a = _accuracy(paired.value_a)

@@ -6,7 +6,7 @@ and 1 that is the share of samples on which two runs disagree.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import binom, norm
@@ -14,8 +14,8 @@ from scipy.stats import binom, norm
 from robustgen.errors import RequestError
 from robustgen.intervals import CONFIDENCE
 
-SMALLEST_MARGIN = 0.001
-"""Below it tens of millions of samples would be asked for."""
+SMALLEST_MARGIN = 0.005
+"""Below it a row may need more than 300,000 samples."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Plan:
     """What a comparison should be able to find.
 
     Args:
-        margin: Difference of accuracy, a share in [0.001, 1].
+        margin: Difference of accuracy, a share in [0.005, 1].
         power: Chance of finding it, in [0.5, 1).
         alpha: Level of the test of one row, in (0, 0.5].
 
@@ -90,8 +90,8 @@ def exact_power(n: int, discordance: float, difference: float, alpha: float) -> 
     (1.0, 0.0)
     """
     center = n * discordance
-    # Beyond eight standard deviations, and a few pairs, lies less than 1e-12.
-    reach = 8 * math.sqrt(center * (1 - discordance)) + 30
+    # Beyond six standard deviations, and a few pairs, lies less than 1e-8.
+    reach = 6 * math.sqrt(center * (1 - discordance)) + 30
     counts = np.arange(max(0, int(center - reach)), min(n, int(center + reach)) + 1)
     chance = binom.pmf(counts, n, discordance)
     # The fewest favorable pairs of which so many or more have a chance of alpha / 2.
@@ -100,23 +100,28 @@ def exact_power(n: int, discordance: float, difference: float, alpha: float) -> 
     return float((chance * binom.sf(needed - 1, counts, favorable)).sum())
 
 
-def size_for_difference(discordance: float, plan: Plan) -> int:
+def size_for_difference(discordance: float, plan: Plan, step: float = 1.0) -> int:
     """Number of samples at which the exact paired test finds a difference.
 
-    Connor's formula is the start; the exact test needs more, by about 1 / margin, as
-    its p-values come in steps.
+    The search starts at Connor's formula. The exact test needs more, by up to
+    2 / margin, as its p-values come in steps; where nearly all pairs that disagree go
+    one way and the power is high, the formula asks for too many.
 
     Args:
-        discordance: Mean square of B minus A. Of decisions it cannot be less than the
-            difference, so a smaller one counts as the margin: all one way.
+        discordance: Mean square of B minus A. One too small for the margin counts as
+            the least that it needs: all samples that change go one way.
         plan: What should be found.
+        step: How far a sample that changes moves, in (0, 1]: 1 for decisions. Shares of
+            draws are planned as decisions that count for one step each.
     """
-    spread = min(1.0, max(discordance, plan.margin))
+    step = max(step, plan.margin)
+    scaled = replace(plan, margin=plan.margin / step)
+    spread = min(1.0, max(discordance / step**2, scaled.margin))
 
     def enough(n: int) -> bool:
-        return exact_power(n, spread, plan.margin, plan.alpha) >= plan.power
+        return exact_power(n, spread, scaled.margin, plan.alpha) >= plan.power
 
-    high = connor_size(spread, plan)
+    high = connor_size(spread, scaled)
     while not enough(high):
         high += max(1, high // 4)
     return _smallest(enough, high)
