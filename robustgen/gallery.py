@@ -19,8 +19,8 @@ from robustgen.errors import RequestError
 from robustgen.grids import Record, attack_name, eps_text, records
 from robustgen.outcomes import CLEAN
 
-PICTURE_BYTES = 9_000_000
-"""PNG bytes that a page holds at most: 12 MB of text, so that it stays under 15 MB."""
+PICTURE_BYTES = 7_500_000
+"""PNG bytes that a page holds at most: 10 MB of text, so that it stays under 15 MB."""
 
 OUTCOMES = ("right", "wrong", "turned", "regained")
 """What a path did with a sample. `turned`: right on the clean image, wrong now.
