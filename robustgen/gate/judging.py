@@ -119,7 +119,7 @@ def judge(
     changes = [_measure(before, now) for before, now in rows]
     judged = [place for place, (_, now) in enumerate(rows) if now.verdict == "TRUSTED"]
     corrected = dict(zip(judged, [1.0] * len(judged), strict=True))
-    within = testable([changes[place].smallest_p for place in judged], alpha)
+    within = decidable([changes[place].smallest_p for place in judged], alpha)
     tested = [judged[place] for place in within]
     p_values = [changes[place].p_value for place in tested]
     corrected |= dict(zip(tested, holm(p_values), strict=True))
@@ -129,7 +129,7 @@ def judge(
     ]
 
 
-def testable(smallest: Sequence[float], alpha: float) -> list[int]:
+def decidable(smallest: Sequence[float], alpha: float) -> list[int]:
     """Tests that can come out significant beside each other (Tarone, 1990).
 
     Few flips cannot give a small p-value, whatever their signs. How many samples moved
@@ -144,7 +144,7 @@ def testable(smallest: Sequence[float], alpha: float) -> list[int]:
         Indices of the tests kept, at most k of them, each with a smallest p-value of at
         most alpha / k, for the least such k.
 
-    >>> testable([1.0, 1.0, 0.001, 0.5], 0.01)
+    >>> decidable([1.0, 1.0, 0.001, 0.5], 0.01)
     [2]
     """
     for count in range(1, len(smallest) + 1):

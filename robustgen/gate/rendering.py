@@ -208,20 +208,15 @@ def _weaker(report: GateReport, row: Judgment) -> str:
 
 def _excluded(report: GateReport, row: Judgment) -> str:
     """The largest change that the samples leave possible."""
-    parts: list[str] = []
+    left: list[str] = []
     if row.low < -report.margin:
-        parts.append(f" A drop of up to {-row.low:.3f} is not excluded")
+        left.append(f"a drop of up to {-row.low:.3f}")
     if row.name.attack != CLEAN and row.high > report.margin:
-        said = "and a rise" if parts else " A rise"
-        parts.append(f"{' ' if parts else ''}{said} of up to {row.high:.3f}".rstrip())
-        if len(parts) == 1:
-            parts.append(" is not excluded")
-    needed = (
-        f"; about {row.needed:,} images would do if nothing changed."
-        if row.needed
-        else "."
-    )
-    return "".join(parts) + needed
+        left.append(f"a rise of up to {row.high:.3f}")
+    needed = f"; about {row.needed:,} images would do if nothing changed"
+    verb = "is" if len(left) == 1 else "are"
+    listed = " and ".join(left)
+    return f" {listed.capitalize()} {verb} not excluded{needed if row.needed else ''}."
 
 
 def _rows(count: int) -> str:
