@@ -142,12 +142,11 @@ def find_plugin(kind: str, name: str, shipped: Collection[str] = ()) -> Plugin:
         RequestError: there is none, several packages declare it, robustgen has a part
             of this name itself, or the entry point names no callable.
     """
-    nobody: tuple[Plugin, ...] = ()
-    found = _installed(kind).get(name, nobody)
-    if not found:
-        known = sorted(_installed(kind))
-        hint = suggestion(name, known) if known else _none_installed(kind)
+    installed = _installed(kind)
+    if name not in installed:
+        hint = suggestion(name, installed) if installed else _none_installed(kind)
         raise RequestError(f"unknown plugin '{name}'. {hint}")
+    found = installed[name]
     origins = [plugin.origin for plugin in found]
     if name in shipped:
         raise RequestError(

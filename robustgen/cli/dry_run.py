@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from robustgen.cost import Cost, attack_cost, duration, estimate_cost
-from robustgen.projection_settings import max_passes
+from robustgen.projection_settings import CustomProjection, max_passes
 from robustgen.suite import Case, Suite
 
 
@@ -21,6 +21,11 @@ def dry_run_text(
     """
     first, cost = cases[0], estimate_cost(cases, batch_size=batch_size)
     projection, views = first.projection, first.views
+    passes = (
+        "passes not known"
+        if isinstance(projection, CustomProjection)
+        else f"{max_passes(projection)} passes at most"
+    )
     # A family of the user's own need not vary a range of layers.
     varied = getattr(views, "layers", None)
     layers = "" if varied is None else f", layers {varied}"
@@ -30,8 +35,7 @@ def dry_run_text(
             f"{first.splits.val} validation and {first.splits.test} test images",
             *_table(cases, cost),
             f"  paths: {', '.join(first.paths)}",
-            f"  projection: {projection.method}, "
-            f"{max_passes(projection)} passes at most",
+            f"  projection: {projection.method}, {passes}",
             f"  views: {views.count} x {views.family}{layers}",
             f"Cost: {cost.images:,} images; passes: about {cost.attack_passes:,} of "
             f"attacks, {cost.projection_passes:,} of projections",
