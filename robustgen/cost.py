@@ -32,13 +32,13 @@ START_SECONDS = 4.0
 PAIR_SECONDS = 0.5
 """CPU seconds of loading one pair."""
 
-CASE_SECONDS = 0.15
+CASE_SECONDS = 0.3
 """CPU seconds of one case beyond networks: tables, pictures, its rows of the report."""
 
 REPORT_SECONDS = 3.5
 """CPU seconds of checks, figures and report."""
 
-BASE_MEMORY_MB = 950.0
+BASE_MEMORY_MB = 1080.0
 """The process with torch, the assets and the report's libraries."""
 
 

@@ -78,7 +78,7 @@ UNIT_COSTS: Mapping[str, UnitCost] = MappingProxyType(
             },
             two_cores=0.95,
             networks_mb=0,
-            image_mb=4,
+            image_mb=6,
         ),
         "faces": UnitCost(
             rates={
@@ -92,7 +92,7 @@ UNIT_COSTS: Mapping[str, UnitCost] = MappingProxyType(
             },
             two_cores=0.95,
             networks_mb=0,
-            image_mb=4,
+            image_mb=6,
         ),
         "celebahq": UnitCost(
             rates=_large(classify=0.16, attack=0.34, synthesize=0.83, project=2.4),

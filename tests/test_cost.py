@@ -2,6 +2,9 @@
 
 import dataclasses
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -314,3 +317,19 @@ def test_more_images_cost_more(name: str):
     seconds = [cost.seconds for cost in costs]
     assert seconds == sorted(seconds)
     assert all(math.isfinite(each) and each > 0 for each in seconds)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suite", ["cars", "celebahq_smiling"])
+def test_a_real_run_takes_what_was_said(suite: str):
+    done = subprocess.run(
+        [sys.executable, "benchmarks/estimates.py", "--limit", "4", suite],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
+        check=True,
+    )
+    cells = [cell.strip() for cell in done.stdout.splitlines()[-1].split("|")]
+    assert cells[1] == suite
+    assert 0.5 <= float(cells[5]) <= 2
+    assert 0.5 <= float(cells[8]) <= 2

@@ -21,6 +21,7 @@ from robustgen.library import (
     ApgdAttack,
     CwAttack,
     DeepfoolAttack,
+    EotPgdAttack,
     FabAttack,
     FactoryAttack,
     PgdAttack,
@@ -127,8 +128,20 @@ def test_a_listed_attack_does_what_is_counted(
     assert counts["seen"] == pytest.approx(seen, abs=2 * COUNT)
 
 
-@pytest.mark.parametrize("path", ["reconstruction", "combined_ensemble"])
-@pytest.mark.parametrize("name", ADAPTIVE_TIERS)
+PATHS = ("reconstruction", "combined_ensemble")
+QUICK = {("bpda_identity", "combined_ensemble"), ("square", "reconstruction")}
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        pytest.param(
+            name, path, marks=() if (name, path) in QUICK else pytest.mark.slow
+        )
+        for name in ADAPTIVE_TIERS
+        for path in PATHS
+    ],
+)
 def test_a_tier_does_about_what_is_counted(
     name: str, path: str, case: Case, defense: Defense, batch: Any, counts: Counter[str]
 ):
@@ -178,6 +191,7 @@ SMALL: dict[type, dict[str, Any]] = {
     SquareAttack: {"queries": 20},
     CwAttack: {"steps": 5},
     DeepfoolAttack: {"steps": 5},
+    EotPgdAttack: {"draws": 2},
 }
 
 
