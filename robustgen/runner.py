@@ -25,7 +25,7 @@ from robustgen.catalog import (
     build_whole_defense,
     direction_files,
 )
-from robustgen.cost import default_batch_size
+from robustgen.cost import REPORT_STAGE, default_batch_size, probe_stage
 from robustgen.data.dataset import Dataset
 from robustgen.datasets import build_dataset
 from robustgen.defense import Defense, WholeDefense
@@ -169,7 +169,10 @@ def run(
         "files": {file: sha256_of(folder / file) for file in sorted(files)},
     }
     write_text(folder / "manifest.json", json.dumps(sealed(manifest), indent=1) + "\n")
-    return rebuild_report(folder)
+    work.progress.start(REPORT_STAGE, 1)
+    report = rebuild_report(folder)
+    work.progress.advance()
+    return report
 
 
 def _remove_stale(folder: Path, files: Container[str]) -> None:
@@ -297,12 +300,14 @@ def _run_pair(cases: Sequence[Case], work: _Work) -> _Done:
     )
     file = f"probes/{'-'.join(cases[0].pair.labels)}.json"
     address = fingerprints.of_texts(*addresses)
+    work.progress.start(probe_stage(cases[0]), 1)
     evidence = _kept_evidence(work.cache, address)
     if evidence is None:
         evidence = probe_pair(cases, probe, run_seconds=time.monotonic() - began)
         content = evidence.model_dump_json(indent=1).encode()
         work.cache.put(EVIDENCE, address, EVIDENCE, content)
     save_evidence(evidence, work.folder / file)
+    work.progress.advance()
     return _Done(
         strips,
         {*found, file},

@@ -1,9 +1,8 @@
 """The command line: `robustgen run SUITE` and its sisters.
 
 Exit status: 0 done; 1 a gate failed; 2 the request is wrong; 3 the evaluation cannot be
-trusted; 130 interrupted. What
-needs torch or pandas is imported by the command that needs it, so that help, `list`
-and `--dry-run` answer at once.
+trusted; 130 interrupted; 143 terminated. What needs torch or pandas is imported by the
+command that needs it, so that help, `list` and `--dry-run` answer at once.
 """
 
 from collections.abc import Sequence
