@@ -87,7 +87,8 @@ def _rgb(name: str, inputs: int) -> State:
 
 def rgbm_encoder(num_layers: int) -> dict[str, object]:
     """A checkpoint of the RGB + mask encoder."""
-    encoder = EncoderRgbm(num_layers)
+    with torch.device("meta"):
+        encoder = EncoderRgbm(num_layers)
     state = _filled(encoder)
     head = "layer5.conv5.weight"
     state[head] = state[head] * 0.002
@@ -116,13 +117,22 @@ def attribute_classifier() -> dict[str, object]:
 
 def resnet_classifier(classes: int) -> dict[str, object]:
     """A checkpoint of a classifier of cats or cars."""
-    state = _filled(resnet18(num_classes=classes))
+    with torch.device("meta"):
+        net = resnet18(num_classes=classes)
+    state = _filled(net)
     return {"state_dict": state, "optimizer": {}, "epoch": 9, "valacc": 95.0}
 
 
 def alexnet_trunk() -> State:
-    """The state dict of torchvision's AlexNet."""
-    return _filled(alexnet(weights=None))
+    """The state dict of torchvision's AlexNet; only its convolutions are read.
+
+    The other 58.6 million numbers are 0, and one of each tensor is stored.
+    """
+    with torch.device("meta"):
+        net = alexnet(weights=None)
+    shapes = {name: t.shape for name, t in net.classifier.state_dict().items()}
+    unread = {f"classifier.{n}": torch.zeros(()).expand(s) for n, s in shapes.items()}
+    return {f"features.{n}": t for n, t in _filled(net.features).items()} | unread
 
 
 def write_celebahq_weights(folder: Path, resolution: int, narrow: int = 1) -> None:
@@ -147,7 +157,10 @@ def write_files(folder: Path, files: Mapping[str, object]) -> None:
 
 
 def _filled(module: nn.Module) -> State:
-    """The module's entries, weights redrawn so that no layer blows up."""
+    """The module's entries, weights drawn so that no layer blows up.
+
+    Only names and shapes of the module are read, so that it may lie on `meta`.
+    """
     state: State = {}
     for name, tensor in module.state_dict().items():
         if tensor.ndim > 1:
@@ -156,5 +169,6 @@ def _filled(module: nn.Module) -> State:
         else:
             # Norms keep scale 1, shift 0, mean 0, variance 1.
             one = name.endswith(("weight", "running_var"))
-            state[name] = torch.ones_like(tensor) if one else torch.zeros_like(tensor)
+            make = torch.ones if one else torch.zeros
+            state[name] = make(tensor.shape, dtype=tensor.dtype)
     return state

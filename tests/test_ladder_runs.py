@@ -16,6 +16,8 @@ from robustgen.evidence import load_evidence
 from robustgen.runner import run
 from robustgen.table import PredictionTable, load_table
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 PAIR = {"dataset": "digits", "classifier": "digits"}
 GENERATIVE = {
     **PAIR,
@@ -135,7 +137,9 @@ def test_attacked_images_stay_in_the_ball_and_their_cost_is_known(whole: Path):
             assert (cost["attack_backwards"][still_right] > 0).all(), name
 
 
-def test_batch_size_and_resuming_change_no_decision(whole: Path, tmp_path: Path):
+def test_batch_size_and_resuming_change_no_decision(
+    whole: Path, empty_cache: Path, tmp_path: Path
+):
     suite = write_suite(tmp_path)
     run(suite, out=tmp_path / "run", batch_size=5)
     other = tables_of(tmp_path / "run")
@@ -144,18 +148,15 @@ def test_batch_size_and_resuming_change_no_decision(whole: Path, tmp_path: Path)
             np.testing.assert_allclose(
                 draws, other[name].draws[path], atol=2e-3, err_msg=name
             )
-    before = {
-        p: p.stat().st_mtime_ns for p in (tmp_path / "run/batches").rglob("*.npz")
-    }
-    gone = next(p for p in before if "unrolled-combined" in str(p))
-    expected = tables_of(tmp_path / "run")
-    gone.unlink()
+    gone = sorted(empty_cache.glob("predictions/*/*/*.entry"))[::3]
+    for entry in gone:
+        entry.unlink()
     run(suite, out=tmp_path / "run", batch_size=5)
-    after = {p: p.stat().st_mtime_ns for p in (tmp_path / "run/batches").rglob("*.npz")}
-    assert {p for p in before if after[p] != before[p]} == {gone}
+    assert gone
+    assert all(entry.exists() for entry in gone)
     for name, table in tables_of(tmp_path / "run").items():
         for path, draws in table.draws.items():
-            np.testing.assert_array_equal(draws, expected[name].draws[path])
+            np.testing.assert_array_equal(draws, other[name].draws[path])
 
 
 def test_the_report_has_checks_and_a_verdict_for_every_row(whole: Path):
