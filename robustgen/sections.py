@@ -77,11 +77,14 @@ class Left(NamedTuple):
     share: str
     attacks: int
     """How many attacks it was under, clean images not counted."""
+    oblivious: bool
+    """Whether the path is defended and no attack knew that."""
 
     @property
     def attacks_text(self) -> str:
-        """The number of attacks in words."""
-        return "1 attack" if self.attacks == 1 else f"{self.attacks} attacks"
+        """The number of attacks in words, and what they did not know."""
+        said = "1 attack" if self.attacks == 1 else f"{self.attacks} attacks"
+        return f"{said}, oblivious" if self.oblivious and self.attacks else said
 
 
 class Count(NamedTuple):
@@ -180,6 +183,8 @@ def summarize(report: Report, subject: Subject) -> Summary:
                 row["path"],
                 share_text(row["accuracy"], row["ci_low"], row["ci_high"]),
                 len(set(str(row["attacks"]).split()) - {CLEAN}),
+                row["path"] != "image"
+                and set(str(row["tiers"]).split()) <= {"none", "oblivious"},
             )
             for row in records(worst)
         ),
