@@ -57,6 +57,14 @@ def test_attacks_that_know_the_defense_are_not_called_blind(report: Report):
     (subject,) = subjects(report.accuracy)
     knowing = report.model_copy(update={"worst_case": tiers})
     assert "none of which" not in summarize(knowing, subject).worst
+    assert not any(one.oblivious for one in summarize(knowing, subject).left)
+
+
+def test_a_path_that_no_attack_knows_is_said_to_be_so(report: Report):
+    (subject,) = subjects(report.accuracy)
+    said = {one.path: one.attacks_text for one in summarize(report, subject).left}
+    assert said["image"] == "1 attack"
+    assert said["reconstruction"] == "1 attack, oblivious"
 
 
 def test_clean_images_alone_are_under_no_attack():
