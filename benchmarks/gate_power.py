@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from robustgen.gate.baseline import BaselineRow
-from robustgen.gate.judging import ALPHA, MARGIN, judge
+from robustgen.gate.judging import MARGIN, judge
 from robustgen.seeding import numpy_rng
 
 PATHS = ("reconstruction", "stylemix_ensemble", "combined_ensemble", "image_ensemble")
@@ -78,7 +78,6 @@ def simulate(
     noise: float = NOISE,
     drop: float = DROP,
     margin: float = MARGIN,
-    alpha: float = ALPHA,
 ) -> tuple[bool, bool, int]:
     """One run against one baseline.
 
@@ -94,7 +93,7 @@ def simulate(
         right = rng.random(samples) < level
         again = run_again(right, noise, drop if place == broken else 0.0, rng)
         pairs.append((as_row(attack, path, right), as_row(attack, path, again)))
-    found = judge(pairs, margin=margin, alpha=alpha)
+    found = judge(pairs, margin=margin)
     caught = found[broken].verdict == "defense weaker"
     false = any(one.failed for place, one in enumerate(found) if place != broken)
     if not drop:
@@ -102,25 +101,37 @@ def simulate(
     return caught, false, sum(one.verdict == "undecided" for one in found)
 
 
-def rates(runs: int, seed: int = 0, **settings: float) -> tuple[float, float, float]:
+def rates(
+    runs: int,
+    seed: int = 0,
+    *,
+    samples: int = SAMPLES,
+    noise: float = NOISE,
+    drop: float = DROP,
+    margin: float = MARGIN,
+) -> tuple[float, float, float]:
     """Shares of runs caught and failed falsely, and of rows undecided.
 
     Args:
         runs: Number of simulated runs.
-        seed: Of all draws.
-        settings: Of `simulate`.
+        seed: Of all draws; every margin judges the same runs.
+        samples: Number of images.
+        noise: Share of all images that turns wrong, and share that turns right.
+        drop: Share of all images that breaks for good in one row.
+        margin: Change of accuracy that does no harm.
     """
-    rng = numpy_rng(seed, "gate power", str(sorted(settings.items())))
-    kinds = {"samples": int}
-    given = {k: kinds.get(k, float)(v) for k, v in settings.items()}
-    outcomes = np.array([simulate(rng, **given) for _ in range(runs)], float)
+    rng = numpy_rng(seed, "gate power", f"{samples} {noise} {drop}")
+    outcomes = [
+        simulate(rng, samples=samples, noise=noise, drop=drop, margin=margin)
+        for _ in range(runs)
+    ]
+    caught, false, undecided = np.array(outcomes, float).mean(axis=0)
     rows = len(PATHS) * len(ATTACKS)
-    caught, false, undecided = outcomes.mean(axis=0)
     return float(caught), float(false), float(undecided) / rows
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=300)
     runs = parser.parse_args().runs
     print(f"{runs} runs of 12 rows; {SAMPLES} images unless said")

@@ -1,5 +1,6 @@
 """`robustgen check`: what it refuses, its files, its exit status."""
 
+import dataclasses
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -238,7 +239,7 @@ def test_junit_has_one_case_per_row_and_counts_them(tmp_path: Path, baseline: Pa
 def test_junit_is_well_formed_whatever_the_names_hold(tmp_path: Path, baseline: Path):
     odd = 'a<b>&"c"\x00\x1b\'d\ud800'
     report = check_run(write_run(tmp_path / "run"), baseline)
-    changed = type(report)(**{**vars(report), "suite": odd, "notes": (odd,)})
+    changed = dataclasses.replace(report, suite=odd, notes=(odd,))
     root = ET.fromstring(to_junit(changed).encode())
     case = root.find("testsuite/testcase")
     assert case is not None

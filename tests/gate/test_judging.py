@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from robustgen.gate.judging import decidable, judge, samples_needed, steps
 from robustgen.intervals import holm, mcnemar_p, paired_interval
 
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+sys.path.append(str(Path(__file__).parents[2]))
 
-import gate_power
+from benchmarks import gate_power
 
 N = 500
 
