@@ -21,6 +21,7 @@ from robustgen.sources import (
     weights_path,
 )
 from robustgen.suite import Pair, Profile, Profiles, Suite, load_suite
+from robustgen.view_settings import PcaViews
 
 SMILING = (
     "celebahq/images/images",
@@ -168,8 +169,8 @@ def test_class_means_stand_where_an_encoder_does(suite: Suite):
 
 def test_pca_views_need_the_statistics_of_the_generator(suite: Suite):
     full = suite.profile("full")
-    views = full.views.model_copy(update={"family": "pca"})
-    needed = paths(full_files(full.model_copy(update={"views": views})))
+    views = {"views": PcaViews(family="pca")}
+    needed = paths(full_files(full.model_copy(update=views)))
     assert set(needed) == {*SMILING, "stylegan2_ffhq_stats.npz"}
 
 
