@@ -187,15 +187,28 @@ def wait_for(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def was_killed(child: int, delay: float) -> bool:
-    """Whether SIGKILL, sent after `delay` seconds, came before the child's end."""
-    time.sleep(delay)
+def was_killed(child: int, delay: float) -> tuple[bool, float]:
+    """Whether SIGKILL, sent after `delay` seconds, came before the child's end.
+
+    Returns:
+        Also the seconds that the child lived.
+    """
+    began = time.monotonic()
+    while time.monotonic() - began < delay and not has_ended(child):
+        time.sleep(0.002)
     # A child that has ended and was not waited for still takes signals.
     os.kill(child, signal.SIGKILL)
+    lived = time.monotonic() - began
     status = wait_for(child)
     if status != -signal.SIGKILL and not ended_well(status):
         raise RuntimeError(f"the run failed with status {status}")
-    return status == -signal.SIGKILL
+    return status == -signal.SIGKILL, lived
+
+
+def has_ended(child: int) -> bool:
+    """Whether a child that nobody has waited for is over."""
+    look = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    return os.waitid(os.P_PID, child, look) is not None
 
 
 def finish(start: Callable[[Place], int], place: Place) -> float:
@@ -236,7 +249,7 @@ def kill_and_resume(
     seconds: float,
     rng: np.random.Generator,
     tally: Tally,
-) -> None:
+) -> float:
     """One run, killed at least once and resumed to its end.
 
     Args:
@@ -247,15 +260,19 @@ def kill_and_resume(
         rng: Draws the times of the signals.
         tally: Counts what comes of it; a run that ends before the first signal is
             no killed run.
+
+    Returns:
+        Time that a run takes, as known now: other load may come and go.
     """
     tables = sum(name.startswith("tables/") for name in whole)
     first = True
     unfinished: set[Path] = set()
     while first or rng.random() < AGAIN:
-        if not was_killed(start(place), rng.uniform(0, seconds)):
+        killed, lived = was_killed(start(place), rng.uniform(0, seconds))
+        if not killed:
             if first:
                 tally.ended_before += 1
-                return
+                return lived
             break
         first = False
         tally.kills += 1
@@ -270,8 +287,9 @@ def kill_and_resume(
     damaged = verify(Cache(place.cache))
     if other or damaged:
         print(f"differs: {sorted(other)}, damaged: {damaged}; see {place.out}")
-        return
-    tally.identical += 1
+    else:
+        tally.identical += 1
+    return seconds
 
 
 def main() -> None:
@@ -303,7 +321,11 @@ def main() -> None:
         here = folder / str(turn)
         place = Place(suite, here / "out", here / "cache")
         rng = numpy_rng(asked.seed, "kills", turn)
-        kill_and_resume(start, place, whole, seconds[start], rng, tally)
+        seconds[start] = kill_and_resume(
+            start, place, whole, seconds[start], rng, tally
+        )
+        if tally.killed and tally.killed % 20 == 0:
+            print(tally.summary(time.monotonic() - began), file=sys.stderr)
         if tally.identical == tally.killed:
             shutil.rmtree(here)
     print(tally.summary(time.monotonic() - began))
