@@ -146,26 +146,26 @@ def find_plugin(kind: str, name: str, shipped: Collection[str] = ()) -> Plugin:
     if name not in installed:
         hint = suggestion(name, installed) if installed else _none_installed(kind)
         raise RequestError(f"unknown plugin '{name}'. {hint}")
-    found = installed[name]
-    origins = [plugin.origin for plugin in found]
+    plugin, *others = installed[name]
+    origins = [one.origin for one in (plugin, *others)]
     if name in shipped:
         raise RequestError(
             f"'{name}' is a {_word(kind)} of robustgen and also a plugin of "
             f"{' and '.join(origins)}. A plugin cannot take the name of what ships: "
             "rename the entry point or uninstall the package."
         )
-    if len(found) > 1:
+    if others:
         raise RequestError(
             f"plugin '{name}' is declared by {' and '.join(origins)}: uninstall all "
             "but one."
         )
     try:
-        _module_and_callable(found[0].target)
+        _module_and_callable(plugin.target)
     except Exception as error:
         raise RequestError(
-            f"plugin '{name}' of {origins[0]}: its entry point {error}"
+            f"plugin '{name}' of {plugin.origin}: its entry point {error}"
         ) from None
-    return found[0]
+    return plugin
 
 
 def is_plugin(kind: str, name: str) -> bool:

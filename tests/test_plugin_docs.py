@@ -63,7 +63,9 @@ def install(folder: Path) -> None:
     """What installing a package with the page's pyproject.toml leaves behind."""
     project = tomllib.loads(named_file("toml", "pyproject.toml"))["project"]
     write_parts(folder)
-    info = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    info = (
+        folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    )
     info.mkdir()
     (info / "METADATA").write_text(
         f"Metadata-Version: 2.1\nName: {project['name']}\n"
