@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from robustgen.cli import main
 from robustgen.cli.gate import gate_run
 from robustgen.gate import load_baseline
 from robustgen.projectors import loss
@@ -28,6 +29,27 @@ def test_the_baseline_is_of_the_suite_and_holds_attack_and_defense():
         ("bpda_encoder", "reconstruction"),
     }
     assert {row.n for row in baseline.rows} == {suite["splits"]["test"]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([str(SUITE), "--limit", "5"], "--limit 5: leave it out"),
+        (["digits"], "the baseline is of suite 'ci'"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_it_runs(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+):
+    out = tmp_path / "run"
+    with pytest.raises(SystemExit) as ended:
+        main(["run", *arguments, "--baseline", str(BASELINE), "--out", str(out)])
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()
 
 
 @pytest.mark.slow

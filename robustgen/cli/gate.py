@@ -1,8 +1,9 @@
 """The regression gate: `baseline` and `check`."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -121,6 +122,31 @@ def gate_run(
             typer.echo(line)
         _append_summary(report)
     return report.exit_code
+
+
+def refuse_request(
+    baseline: Path, settings: Mapping[str, Any], profile: str, limit: int | None
+) -> None:
+    """Refuses a run that is only planned and could not be compared with a baseline.
+
+    Args:
+        baseline: File that `robustgen baseline` has written.
+        settings: The suite as resolved for the profile, see `suite.suite_record`.
+        profile: `embedded` or `full`.
+        limit: Images of each split, at most; None for all.
+
+    Raises:
+        RequestError: the file is missing or damaged, or the run would be of another
+            suite, profile, radius or path definition, or of fewer images.
+    """
+    from robustgen.gate import load_baseline, request_refusals
+    from robustgen.gate.report import refusal_text
+
+    reasons = request_refusals(
+        load_baseline(baseline), settings=settings, profile=profile, limit=limit
+    )
+    if reasons:
+        raise RequestError(refusal_text(baseline, reasons))
 
 
 def _places(folder: Path, junit: Path | None, markdown: Path | None) -> list[Path]:

@@ -10,7 +10,7 @@ import typer
 from robustgen.allocator import LARGE, keep_large_blocks
 from robustgen.cli.completion import suites
 from robustgen.cli.dry_run import dry_run_text
-from robustgen.cli.gate import gate_run
+from robustgen.cli.gate import gate_run, refuse_request
 from robustgen.cli.interrupts import command_again
 from robustgen.cli.options import (
     DeviceOption,
@@ -22,7 +22,13 @@ from robustgen.cli.terminal import refuse_file, watched, writable
 from robustgen.cost import estimate_cost
 from robustgen.plugins import check_plugins
 from robustgen.sources import choose_profile
-from robustgen.suite import custom_parts, load_suite, narrow, resolve_cases
+from robustgen.suite import (
+    custom_parts,
+    load_suite,
+    narrow,
+    resolve_cases,
+    suite_record,
+)
 
 if TYPE_CHECKING:
     from robustgen.report_schema import Report
@@ -86,9 +92,7 @@ def run_command(
     check_plugins(plugins, (part for case in cases for part in custom_parts(case)))
     if baseline is not None:
         # Before hours of work, not after them.
-        from robustgen.gate import load_baseline
-
-        load_baseline(baseline)
+        refuse_request(baseline, suite_record(asked, chosen), chosen, limit)
     folder = out or Path("reports/runs") / f"{asked.name}-{chosen}"
     if dry_run:
         refuse_file(folder)
