@@ -66,3 +66,14 @@ def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     # By name: imported here, the package would escape the type checker's import hook.
     monkeypatch.setattr("robustgen.report.write_figures", lambda *_: None)
     monkeypatch.setattr("robustgen.sections.pair_figures", lambda *_: [])
+
+
+@pytest.fixture
+def without_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of this test leave out the probes that ask a whole path, half of their time.
+
+    For tests that look at tables, with a cache of their own: no other test may find
+    evidence without them. Runs with all probes are in tests/test_runner.py.
+    """
+    for name in ("_randomness", "_gradients", "_noise", "_sweeps", "_convergence"):
+        monkeypatch.setattr(f"robustgen.probes.pair.{name}", lambda *_: ())

@@ -103,17 +103,7 @@ def check_run(folder: Path, samples: list[int], views: int) -> None:
     assert len(manifest["assets_sha256"]) == 4
 
 
-@pytest.fixture
-def few_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaves out the probes that project most, 36 of 44 times.
-
-    Noise is probed in tests/test_ladder_runs.py, repeatability there and below.
-    """
-    for name in ("_noise", "_randomness"):
-        monkeypatch.setattr(f"robustgen.probes.pair.{name}", lambda *_: ())
-
-
-@pytest.mark.usefixtures("few_probes")
+@pytest.mark.usefixtures("empty_cache", "without_probes")
 def test_released_layout_at_256_px(assets: Path, capsys: pytest.CaptureFixture[str]):
     numbers = celebahq_tree(assets / "data" / "celebahq", 12, 256)
     write_celebahq_weights(assets / "weights", 256, narrow=16)

@@ -137,12 +137,10 @@ def test_attacked_images_stay_in_the_ball_and_their_cost_is_known(whole: Path):
             assert (cost["attack_backwards"][still_right] > 0).all(), name
 
 
+@pytest.mark.usefixtures("without_probes")
 def test_batch_size_and_resuming_change_no_decision(
-    whole: Path, empty_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: Path, empty_cache: Path, tmp_path: Path
 ):
-    # Tables are compared. Probes, which only ask, would be half of the work.
-    for name in ("_randomness", "_gradients", "_noise", "_sweeps", "_convergence"):
-        monkeypatch.setattr(f"robustgen.probes.pair.{name}", lambda *_: ())
     suite = write_suite(tmp_path)
     run(suite, out=tmp_path / "run", batch_size=5)
     other = tables_of(tmp_path / "run")

@@ -167,6 +167,7 @@ def test_a_second_run_computes_nothing_wherever_it_writes(
     assert_same_tables(whole, tmp_path / "run")
 
 
+@pytest.mark.usefixtures("without_probes")
 def test_another_suite_takes_what_it_shares(
     full_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -177,8 +178,6 @@ def test_another_suite_takes_what_it_shares(
         return evaluate_batch(subject, part, split, shown)
 
     monkeypatch.setattr(runner, "evaluate_batch", evaluate)
-    for name in ("_outputs", "_randomness", "_noise", "_sweeps", "_convergence"):
-        monkeypatch.setattr(f"robustgen.probes.pair.{name}", lambda *_: ())
     # Two more images are asked for, so that the batch they belong to is not whole.
     suite = write_suite(tmp_path, name="other", splits={"val": 8, "test": 10})
     run(suite, out=tmp_path / "run", batch_size=4)
@@ -282,7 +281,7 @@ def test_fresh_computes_everything_again(
     assert_same_tables(whole, out)
 
 
-def test_workers_change_no_number(whole: Path, empty_cache: Path, tmp_path: Path):
+def test_workers_change_no_number(whole: Path, evidence_cache: Path, tmp_path: Path):
     out = tmp_path / "run"
     run(write_suite(tmp_path), out=out, batch_size=4, workers=2)
     assert_same_tables(whole, out)
@@ -312,6 +311,7 @@ def test_workers_that_make_no_sense_are_refused(
         run(write_suite(tmp_path), out=tmp_path / "run", **options)
 
 
+@pytest.mark.usefixtures("without_probes")
 def test_batch_size_changes_no_view_and_no_pass(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -334,6 +334,7 @@ def test_batch_size_changes_no_view_and_no_pass(
     assert changed <= predictions / 200
 
 
+@pytest.mark.usefixtures("empty_cache", "without_probes")
 def test_seed_and_limit_take_effect(whole: Path, tmp_path: Path):
     suite = write_suite(tmp_path)
     run(suite, out=tmp_path / "run", seed=6, limit=4)
@@ -359,6 +360,7 @@ def test_fewer_paths_need_no_generator(tmp_path: Path):
     assert "projection_passes" not in table.cost
 
 
+@pytest.mark.usefixtures("empty_cache", "without_probes")
 @pytest.mark.parametrize(
     "views",
     [
