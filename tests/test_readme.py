@@ -151,9 +151,9 @@ def test_the_commands_of_the_gate_run(
     # As shipped, but smaller: six images cannot tell whether an attack is weak.
     text = (ROOT / "suites" / "ci.yaml").read_text(encoding="utf-8")
     for shipped, small in (
-        ("splits: {val: 50, test: 100}", "splits: {val: 4, test: 6}"),
+        ("splits: {val: 30, test: 100}", "splits: {val: 4, test: 6}"),
         ("tiers: [oblivious, bpda_encoder]", "tiers: [oblivious]"),
-        ("passes: 3", "passes: 1"),
+        ("passes: 4", "passes: 1"),
         ("count: 8}", "count: 2}"),
         ("size: 8,", "size: 2,"),
     ):

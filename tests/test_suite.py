@@ -329,7 +329,19 @@ LADDERS = {
 
 
 def test_every_shipped_suite_is_looked_at():
-    assert set(suite_names()) == {*SHIPPED, *LADDERS, "attack_strength"}
+    assert set(suite_names()) == {*SHIPPED, *LADDERS, "attack_strength", "ci"}
+
+
+def test_the_gate_suite_asks_each_path_once_per_attack():
+    cases = resolve_cases(load_suite("ci"), "embedded")
+    found = [(case.attack.name, case.attack.tier, case.paths) for case in cases]
+    paths = ("image", "reconstruction", "stylemix_ensemble")
+    assert found == [
+        ("clean", "none", paths),
+        ("pgd", "oblivious", paths),
+        ("bpda_encoder", "bpda_encoder", paths),
+    ]
+    assert {case.splits.test for case in cases} == {100}
 
 
 @pytest.mark.parametrize("name", LADDERS)
