@@ -68,6 +68,7 @@ def test_the_main_job_runs(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
 
 
+@pytest.mark.usefixtures("empty_cache", "without_probes", "without_figures")
 def test_a_users_own_parts_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for name in ("my_plugin.py", "my_suite.yaml"):
         (tmp_path / name).write_text(named_file(name), encoding="utf-8")
@@ -108,6 +109,7 @@ def test_a_whole_defense_of_ones_own_runs(
     assert verdicts["bpda_identity"] == "TRUSTED"
 
 
+@pytest.mark.usefixtures("empty_cache", "without_probes", "without_figures")
 def test_files_of_ones_own_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     text = named_file("files.yaml")
     # As shown, but for passes and views.
