@@ -27,7 +27,7 @@ from robustgen.suite import (
     resolve_cases,
     suite_record,
 )
-from robustgen.view_settings import IsotropicViews, SefaViews
+from robustgen.view_settings import IsotropicViews, LayerViews, SefaViews
 
 PAIR = {
     "dataset": "digits",
@@ -215,7 +215,9 @@ def test_weight_files_start_from_the_suite(tmp_path: Path):
 
 def test_layers_may_be_a_range(tmp_path: Path):
     suite = loaded(tmp_path, suite_of(views={"layers": [2, 5]}))
-    assert suite.profile("embedded").views.layers == (2, 5)
+    views = suite.profile("embedded").views
+    assert isinstance(views, LayerViews)
+    assert views.layers == (2, 5)
 
 
 def test_narrow(tmp_path: Path):
@@ -423,6 +425,7 @@ def test_full_profiles_are_the_released_ones(
         domain, projection = case.domain, case.projection
         assert domain is not None
         assert isinstance(projection, HybridSettings)
+        assert isinstance(case.views, LayerViews)
         assert isinstance(case.views.layers, str)
         assert domain.resolution == resolution
         assert domain.ranges[case.views.layers] == layers

@@ -9,6 +9,7 @@ from robustgen.schema import Record, validate
 from robustgen.view_settings import (
     FAMILIES,
     BoundaryViews,
+    LayerViews,
     PcaViews,
     StylemixViews,
     ViewSettings,
@@ -35,6 +36,7 @@ def test_a_suite_that_says_nothing_mixes_fine_styles():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_stands_alone(family: str):
     views = _read({"family": family, "layers": [2, 5]})
+    assert isinstance(views, LayerViews)
     assert views.family == family
     assert views.layers == (2, 5)
     # What a manifest keeps reads back as the same settings.
@@ -64,7 +66,9 @@ def test_settings_have_their_defaults():
 
 @pytest.mark.parametrize("layers", ["coarse", "middle", "fine", "all"])
 def test_layers_may_have_a_name(layers: str):
-    assert _read({"layers": layers}).layers == layers
+    views = _read({"layers": layers})
+    assert isinstance(views, LayerViews)
+    assert views.layers == layers
 
 
 @pytest.mark.parametrize(
