@@ -13,6 +13,7 @@ from problems import (
     rng,
     toy_images,
 )
+from seeded_weights import seeded_state
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
@@ -213,6 +214,9 @@ def test_images_that_stop_at_different_passes_have_their_own_gradients():
 def test_a_generator_with_kinks_has_the_gradient_of_differences(optimizer: str):
     gan = StyleGAN2(GanConfig(8, (8, 6), 4, 4, 2), rng(0)).eval()
     perceptual = PerceptualNet(3, (4, 5, 6))
+    # Weights at which no difference quotient steps over a kink: beside one, it is not
+    # the gradient that is wrong. Of eight seeds, three step over one.
+    perceptual.load_state_dict(seeded_state(perceptual, 4))
 
     class Encoder(torch.nn.Module):
         def __init__(self):
@@ -378,7 +382,9 @@ def attack_peak(optimizer: str, passes: int) -> int:
     def encoder(images: Tensor, mask: Tensor | None = None) -> Tensor:
         return ((images - 0.5).flatten(1) @ weight).view(-1, 6, 2)
 
-    loss = ProjectionLoss(PerceptualNet(3, (6, 6, 6)), 0.5, 0.25)
+    perceptual = PerceptualNet(3, (6, 6, 6))
+    perceptual.load_state_dict(seeded_state(perceptual))
+    loss = ProjectionLoss(perceptual, 0.5, 0.25)
     images = torch.rand(4, 3, 16, 16, generator=rng(2))
     projector = Projector(
         gan, encoder, loss=loss, optimizer=cast(Any, optimizer), passes=passes
