@@ -90,7 +90,7 @@ PROBE_NOISES = 5
 PROBE_RADII = 5
 """Radii of a sweep that are searched with all steps."""
 
-PROBE_SURVIVORS = 0.02
+PROBE_SURVIVORS = 0.08
 """Share of the test images that a tier searches for longer."""
 
 

@@ -1,5 +1,6 @@
 """The gate of this project's own CI: what it must notice."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,6 @@ def test_a_sign_flipped_in_the_projection_fails_the_gate(
     empty_cache: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ):
     right = loss.loss_of
 
@@ -67,9 +67,12 @@ def test_a_sign_flipped_in_the_projection_fails_the_gate(
     monkeypatch.setattr(loss, "loss_of", flipped)
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
     run(SUITE, out=tmp_path / "run")
-    assert gate_run(tmp_path / "run", BASELINE) == 1
-    said = capsys.readouterr().out
-    assert any(
-        "bpda_encoder on reconstruction" in line and "defense weaker" in line
-        for line in said.splitlines()
-    ), said
+    # 3 where the attack, against which so little is left, is also found unconverged.
+    assert gate_run(tmp_path / "run", BASELINE) in (1, 3)
+    (row,) = (
+        row
+        for row in json.loads((tmp_path / "run" / "gate.json").read_bytes())["rows"]
+        if (row["attack"], row["path"]) == ("bpda_encoder", "reconstruction")
+    )
+    assert row["verdict"] in ("defense weaker", "refused")
+    assert row["difference"] < -0.5
