@@ -1,4 +1,4 @@
-"""How much work the attacks of the ladder may spend: `smoke`, `standard`, `paper`."""
+"""How much work the attacks of the ladder may spend, and how much the probes do."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -119,3 +119,22 @@ def _expand(value: object) -> object:
 
 BudgetSetting = Annotated[Budget, BeforeValidator(_expand)]
 """`standard`, or `{preset: standard, steps: 50}`."""
+
+PROBE_CHEAP = 32
+"""Images of probes that ask the bare classifier, at most."""
+
+PROBE_DEAR = 8
+"""Images of probes that ask a whole path."""
+
+PROBE_SHARE = 0.03
+"""Those of the bare classifier as a share of all images of the run: a small run has
+small probes."""
+
+PROBE_NOISES = 5
+"""Noises that each image of a path meets; the bare classifier meets four times as
+many."""
+
+PROBE_SURVIVORS = 0.08
+"""Survivors of a tier that are searched for longer, as a share of the test images: of
+200 images 16. With four, a tier of which twice the steps break every second survivor
+passed or failed by the rounding of the day."""

@@ -73,6 +73,13 @@ class Grid:
         return " ".join(filter(None, (self.legend, self.caption)))
 
     @property
+    def plain(self) -> str:
+        """The table as plain text, for a terminal."""
+        return tabulate(
+            self.texts, headers=self.columns, tablefmt="simple", disable_numparse=True
+        )
+
+    @property
     def markdown(self) -> str:
         """The table in Markdown."""
         cells = [[cell.replace("|", "\\|") for cell in row] for row in self.texts]

@@ -147,6 +147,30 @@ def paired_interval(delta: Float[np.ndarray, " n"]) -> Interval:
     return Interval(max(-1.0, mean - half), min(1.0, mean + half))
 
 
+def whole_steps(
+    first: Int[np.ndarray, " n"],
+    first_of: int,
+    second: Int[np.ndarray, " n"],
+    second_of: int,
+) -> Int[np.ndarray, " n"]:
+    """Second minus first share of each sample, in whole numbers.
+
+    Args:
+        first: Draws that are right, one number per sample.
+        first_of: Draws of each sample.
+        second: The same samples, in the same order.
+        second_of: Draws of each sample; may be another number.
+
+    Returns:
+        Differences in units of one over the least common multiple of both numbers.
+
+    >>> whole_steps(np.array([1, 0]), 1, np.array([3, 3]), 4)
+    array([-1,  3])
+    """
+    whole = math.lcm(first_of, second_of)
+    return second * (whole // second_of) - first * (whole // first_of)
+
+
 def sign_flip_p(steps: Int[np.ndarray, " n"]) -> float:
     """Two-sided p-value of the exact sign-flip test on paired samples.
 

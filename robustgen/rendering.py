@@ -9,7 +9,6 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup, escape
-from tabulate import tabulate
 
 from robustgen.ensembling import ALPHA_TIE_RULE, CLASS_TIE_RULE
 from robustgen.gallery import read_strips
@@ -59,11 +58,8 @@ def terminal_table(report: Report, *, alpha_from: str = CLEAN) -> str:
     parts = [f"{report.name}  profile: {report.profile}"]
     for subject in subjects(report.accuracy):
         grid = accuracy_grid(subject.rows(report.accuracy), alpha_from)
-        table = tabulate(
-            grid.texts, headers=grid.columns, tablefmt="simple", disable_numparse=True
-        )
         heading = f"{subject}. {grid.title}"
-        parts.append("\n".join(filter(None, [heading, table, grid.footer])))
+        parts.append("\n".join(filter(None, [heading, grid.plain, grid.footer])))
     return "\n\n".join(parts)
 
 

@@ -255,7 +255,7 @@ def _run_pair(cases: Sequence[Case], work: _Work) -> _Done:
     found: dict[str, PredictionTable] = {}
     alpha: dict[str, float] = {}
     skipped: list[tuple[str, str, str]] = []
-    addresses = [fingerprints.of_code(("probes",))]
+    addresses = [fingerprints.of_code(("probes", "budgets.py"))]
     for case in cases:
         subject = _subject(case, loaded, alpha, work.device, work.plugins)
         if isinstance(subject, TierSubject):
@@ -313,7 +313,7 @@ def _run_pair(cases: Sequence[Case], work: _Work) -> _Done:
         {*found, file},
         provenance.asset_hashes(cases[0].pair, loaded.built),
         {
-            f"{' '.join((*map('/'.join, [cases[0].pair.labels]), split))}": {
+            f"{'/'.join(cases[0].pair.labels)} {split}": {
                 "sha256": fingerprints.of_texts(*keys),
                 "n": len(keys),
             }

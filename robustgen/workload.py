@@ -11,7 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from robustgen.budgets import Budget
+from robustgen.budgets import (
+    PROBE_CHEAP,
+    PROBE_DEAR,
+    PROBE_NOISES,
+    PROBE_SHARE,
+    PROBE_SURVIVORS,
+    Budget,
+)
 from robustgen.library import (
     ApgdAttack,
     AttackSpec,
@@ -81,17 +88,8 @@ SPSA_BLOCK = 8
 ENOUGH_DRAWS = 5
 """Draws of the choice from which on a random path lets broken images go."""
 
-PROBE_CHEAP, PROBE_DEAR, PROBE_SHARE = 32, 8, 0.03
-"""Images of the probes of a classifier and of a path; see `robustgen.probes.pair`."""
-
-PROBE_NOISES = 5
-"""Noises that each image of a path meets; four times as many on the classifier."""
-
 PROBE_RADII = 5
 """Radii of a sweep that are searched with all steps."""
-
-PROBE_SURVIVORS = 0.08
-"""Share of the test images that a tier searches for longer."""
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ data say more where both runs took the same selection: then they must be equal.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import lcm
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from robustgen.errors import RequestError
 from robustgen.finished import FinishedRun
+from robustgen.intervals import whole_steps
 from robustgen.outcomes import Outcome, Outcomes
 from robustgen.table import PredictionTable, TableKey
 
@@ -75,9 +75,7 @@ class PairedRow:
         """B minus A in whole numbers; their unit is a common part of both shares."""
         right_a = self.a.correct[:, self.rows_a].sum(axis=0)
         right_b = self.b.correct[:, self.rows_b].sum(axis=0)
-        whole = lcm(len(self.a.correct), len(self.b.correct))
-        a, b = whole // len(self.a.correct), whole // len(self.b.correct)
-        return right_b * b - right_a * a
+        return whole_steps(right_a, len(self.a.correct), right_b, len(self.b.correct))
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 
-from tabulate import tabulate
-
 from robustgen.comparison.compare import (
     HIGHER,
     LEVEL,
@@ -43,13 +41,8 @@ def comparison_text(comparison: Comparison) -> str:
     for title, grids in _sections(comparison):
         parts.append(title)
         for grid in grids:
-            table = tabulate(
-                grid.rows,
-                headers=grid.columns,
-                tablefmt="simple",
-                disable_numparse=True,
-            )
-            parts.append("\n".join(filter(None, [grid.title, table, grid.caption])))
+            shown = [grid.title, grid.plain, grid.caption]
+            parts.append("\n".join(filter(None, shown)))
     parts += [*_unmatched(comparison), *NOTES]
     return "\n\n".join(parts)
 

@@ -14,7 +14,13 @@ from jaxtyping import Int
 from scipy.stats import norm
 
 from robustgen.gate.baseline import BaselineRow, RowName
-from robustgen.intervals import CONFIDENCE, holm, paired_interval, sign_flip_p
+from robustgen.intervals import (
+    CONFIDENCE,
+    holm,
+    paired_interval,
+    sign_flip_p,
+    whole_steps,
+)
 from robustgen.outcomes import CLEAN
 
 MARGIN = 0.01
@@ -161,10 +167,12 @@ def steps(before: BaselineRow, now: BaselineRow) -> Int[np.ndarray, " n"]:
         before: Right in so many of `of` resamples or draws.
         now: The same samples; `of` may be another.
     """
-    common = math.lcm(before.of, now.of)
-    return np.array(now.right, np.int64) * (common // now.of) - np.array(
-        before.right, np.int64
-    ) * (common // before.of)
+    return whole_steps(
+        np.array(before.right, np.int64),
+        before.of,
+        np.array(now.right, np.int64),
+        now.of,
+    )
 
 
 def samples_needed(variance: float, margin: float) -> int:

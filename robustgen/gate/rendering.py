@@ -2,8 +2,6 @@
 
 import math
 
-from tabulate import tabulate
-
 from robustgen.gate.judging import Judgment
 from robustgen.gate.report import GateReport
 from robustgen.grids import Grid, share_text
@@ -29,10 +27,7 @@ def terminal_text(report: GateReport) -> str:
     """Everything that the gate says, as plain text."""
     parts: list[str] = []
     for grid in _grids(report):
-        table = tabulate(
-            grid.rows, headers=grid.columns, tablefmt="simple", disable_numparse=True
-        )
-        parts.append(f"{grid.title}\n{table}")
+        parts.append(f"{grid.title}\n{grid.plain}")
     parts.append(caption(report))
     parts += [f"- {text}" for text in explanations(report)]
     parts += list(report.notes)

@@ -12,7 +12,14 @@ from jaxtyping import Int64
 from robustgen.adaptive.build import build_victim
 from robustgen.adaptive.victim import Victim
 from robustgen.attacks.isolation import isolated
-from robustgen.budgets import BUDGETS
+from robustgen.budgets import (
+    BUDGETS,
+    PROBE_CHEAP,
+    PROBE_DEAR,
+    PROBE_NOISES,
+    PROBE_SHARE,
+    PROBE_SURVIVORS,
+)
 from robustgen.data.dataset import Dataset
 from robustgen.defense import Defense, WholeDefense
 from robustgen.evidence import (
@@ -48,23 +55,6 @@ RowNumbers = Int64[np.ndarray, " n"]
 RAW = ("image", DEFENSE)
 """Paths that one module answers for."""
 
-CHEAP = 32
-"""Images of probes that ask the bare classifier, at most."""
-
-DEAR = 8
-"""Images of probes that ask a whole path."""
-
-CHEAP_SHARE = 0.03
-"""The same as a share of all images of the run: a small run has small probes."""
-
-NOISE_DRAWS = 5
-"""Noises that each image of a path meets; the bare classifier meets 20."""
-
-SHARE = 0.08
-"""Survivors of a tier that are searched for longer, as a share of the test images: of
-200 images 16. With four, a tier of which twice the steps break every second survivor
-passed or failed by the rounding of the day."""
-
 
 @dataclass(frozen=True, eq=False)
 class Probe:
@@ -94,7 +84,7 @@ class Probe:
     def cheap(self) -> int:
         """How many images the probes of the bare classifier look at."""
         total = sum(len(part.index) for part in self.parts.values())
-        return min(CHEAP, max(DEAR, math.ceil(CHEAP_SHARE * total)))
+        return min(PROBE_CHEAP, max(PROBE_DEAR, math.ceil(PROBE_SHARE * total)))
 
     def image_table(self, attack: str) -> PredictionTable | None:
         """Predictions of a listed attack on the test images."""
@@ -178,7 +168,7 @@ def _lacks_alpha(path: str, probe: Probe) -> bool:
 
 def _outputs(paths: Sequence[str], probe: Probe) -> Iterator[OutputEvidence]:
     for path in paths:
-        rows, images, labels = probe.first(probe.cheap if path in RAW else DEAR)
+        rows, images, labels = probe.first(probe.cheap if path in RAW else PROBE_DEAR)
         module = probe.defense.classifier
         if isinstance(probe.defense, WholeDefense) and path == DEFENSE:
             module = probe.defense.module
@@ -188,13 +178,13 @@ def _outputs(paths: Sequence[str], probe: Probe) -> Iterator[OutputEvidence]:
 
 
 def _randomness(paths: Sequence[str], probe: Probe) -> Iterator[RandomnessEvidence]:
-    rows, images, _ = probe.first(DEAR // 2)
+    rows, images, _ = probe.first(PROBE_DEAR // 2)
     for path in paths:
         yield probe_randomness(probe.victim(path, rows, None), images)
 
 
 def _gradients(tiers: Sequence[TierAttack], probe: Probe) -> Iterator[GradientEvidence]:
-    rows, images, labels = probe.first(DEAR)
+    rows, images, labels = probe.first(PROBE_DEAR)
     for attack in tiers:
         victim = probe.victim(attack.target, rows, attack)
         if attack.tier not in victim.surrogates:
@@ -225,13 +215,13 @@ def _noise(
     if threat is None:
         return
     for path in paths:
-        rows, images, labels = probe.first(probe.cheap if path in RAW else DEAR)
+        rows, images, labels = probe.first(probe.cheap if path in RAW else PROBE_DEAR)
         yield probe_noise(
             probe.victim(path, rows, None),
             images,
             labels,
             threat,
-            draws=4 * NOISE_DRAWS if path in RAW else NOISE_DRAWS,
+            draws=4 * PROBE_NOISES if path in RAW else PROBE_NOISES,
             seed=seed,
         )
 
@@ -246,7 +236,7 @@ def _sweeps(
     victim = probe.victim("image", rows, None)
     for attack, own in _swept(listed, probe, labels):
         yield from probe_sweep(attack, victim, images, labels, own=own, seed=seed)
-    rows, images, labels = probe.first(DEAR // 2)
+    rows, images, labels = probe.first(PROBE_DEAR // 2)
     for attack in _strongest_tiers(tiers):
         victim = probe.victim(attack.target, rows, attack)
         yield from probe_tier_sweep(attack, victim, images, labels, seed=seed)
@@ -301,7 +291,7 @@ def _convergence(
         if table is None or attack.tier not in GRADIENT_TIERS:
             continue
         left = np.flatnonzero(table.cost["select_margin"] <= 0)
-        count = max(1, math.ceil(SHARE * len(table.label)))
+        count = max(1, math.ceil(PROBE_SURVIVORS * len(table.label)))
         if not len(left):
             continue
         _, images, labels = probe.rows(left[:count])

@@ -21,12 +21,12 @@ from robustgen.attacks.isolation import isolated
 from robustgen.errors import RequestError
 from robustgen.making import make
 from robustgen.projection_settings import CustomProjection
+from robustgen.projectors.encoder_only import projection_at_start
 from robustgen.projectors.loss import (
     Encoder,
     Gan,
     Perceptual,
     ProjectionLoss,
-    loss_of,
     suitable_chunk,
     target_of,
 )
@@ -35,9 +35,7 @@ from robustgen.projectors.method import (
     ProjectionMethod,
     projecting,
     sample_numbers,
-    shared_projection,
 )
-from robustgen.projectors.minimum import Minimum, Outcome
 from robustgen.rngs import rng_for
 from robustgen.types import Images, Labels, Masks, StylesPlus
 
@@ -136,32 +134,14 @@ class CustomProjector:
         self, codes: StylesPlus, images: Images, mask: Masks | None
     ) -> Projection:
         """The projection to codes that come without figures."""
-        chunk = suitable_chunk(images)
         terms = ProjectionLoss(perceptual_weight=0.0, latent_weight=0.0)
-        target = target_of(images, mask, encoder=None, terms=terms, codes=codes)
-        everyone = torch.arange(len(images), device=images.device)
-        loss = torch.cat(
-            [
-                loss_of(
-                    codes[rows],
-                    target.select(rows),
-                    gan=self.gan,
-                    encoder=None,
-                    terms=terms,
-                )
-                for rows in everyone.split(chunk)
-            ]
+        return projection_at_start(
+            target_of(images, mask, encoder=None, terms=terms, codes=codes),
+            gan=self.gan,
+            encoder=None,
+            terms=terms,
+            chunk=suitable_chunk(images),
         )
-        none = torch.zeros_like(everyone)
-        minimum = Minimum(
-            points=codes.flatten(1),
-            initial_loss=loss,
-            loss=loss,
-            passes=none,
-            steps=none,
-            outcome=torch.full_like(none, Outcome.BUDGET),
-        )
-        return shared_projection(self.gan, codes, minimum, chunk=chunk)
 
 
 def custom_projector(

@@ -13,6 +13,7 @@ from robustgen.projectors.loss import (
     Encoder,
     Gan,
     ProjectionLoss,
+    Target,
     describe,
     loss_of,
     suitable_chunk,
@@ -75,25 +76,52 @@ class EncoderProjector:
             chunk = self.chunk or suitable_chunk(images)
             target = describe(images, mask, encoder=self.encoder, terms=self.loss)
             check_codes(target.codes, self.gan)
-            everyone = torch.arange(len(images), device=images.device)
-            loss = torch.cat(
-                [
-                    loss_of(
-                        target.codes[rows],
-                        target.select(rows),
-                        gan=self.gan,
-                        encoder=self.encoder,
-                        terms=self.loss,
-                    )
-                    for rows in everyone.split(chunk)
-                ]
+            return projection_at_start(
+                target,
+                gan=self.gan,
+                encoder=self.encoder,
+                terms=self.loss,
+                chunk=chunk,
             )
-            minimum = Minimum(
-                points=target.codes.flatten(1),
-                initial_loss=loss,
-                loss=loss,
-                passes=torch.zeros_like(everyone),
-                steps=torch.zeros_like(everyone),
-                outcome=torch.full_like(everyone, Outcome.BUDGET),
+
+
+def projection_at_start(
+    target: Target,
+    *,
+    gan: Gan,
+    encoder: Encoder | None,
+    terms: ProjectionLoss,
+    chunk: int,
+) -> Projection:
+    """The projection to the codes of a target, with their loss and no search.
+
+    Args:
+        target: Images and their codes.
+        gan: The generator.
+        encoder: The encoder of the latent term; None where it needs none.
+        terms: Weights of the loss.
+        chunk: Images evaluated at once.
+    """
+    everyone = torch.arange(len(target.images), device=target.images.device)
+    loss = torch.cat(
+        [
+            loss_of(
+                target.codes[rows],
+                target.select(rows),
+                gan=gan,
+                encoder=encoder,
+                terms=terms,
             )
-            return shared_projection(self.gan, target.codes, minimum, chunk=chunk)
+            for rows in everyone.split(chunk)
+        ]
+    )
+    none = torch.zeros_like(everyone)
+    minimum = Minimum(
+        points=target.codes.flatten(1),
+        initial_loss=loss,
+        loss=loss,
+        passes=none,
+        steps=none,
+        outcome=torch.full_like(none, Outcome.BUDGET),
+    )
+    return shared_projection(gan, target.codes, minimum, chunk=chunk)

@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable
 
 import pandas as pd
-from tabulate import tabulate
 
 from robustgen.grids import (
     Grid,
@@ -38,13 +37,8 @@ def strength_text(report: StrengthReport) -> str:
     for title, grids in _sections(report):
         parts.append(title)
         for grid in grids:
-            table = tabulate(
-                grid.rows,
-                headers=grid.columns,
-                tablefmt="simple",
-                disable_numparse=True,
-            )
-            parts.append("\n".join(filter(None, [grid.title, table, grid.caption])))
+            shown = [grid.title, grid.plain, grid.caption]
+            parts.append("\n".join(filter(None, shown)))
     return "\n\n".join((*parts, *NOTES))
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from robustgen.ensembling import EnsembleRule
 from robustgen.errors import RequestError
-from robustgen.outcomes import CLEAN, read_outcomes
+from robustgen.finished import suite_outcomes
+from robustgen.outcomes import CLEAN
 from robustgen.strength.passes import PASS_COLUMNS, pass_rows
 from robustgen.strength.ranking import (
     RANK_COLUMNS,
@@ -23,7 +23,7 @@ from robustgen.strength.reach import (
     reach_rows,
 )
 from robustgen.strength.series import Row, Series, read_series
-from robustgen.table import PATHS, PredictionTable
+from robustgen.table import PredictionTable
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,7 @@ def strength_report(
             attack, or a path was never scored without one.
     """
     attacks = [dict(one) for one in suite.get("attacks", ())]
-    outcomes = read_outcomes(
-        tables,
-        EnsembleRule(**suite.get("ensemble", {})),
-        paths=suite.get("paths", PATHS),
-        attacks=[one["name"] for one in attacks],
-    )
+    outcomes = suite_outcomes(tables, suite)
     if all(one.key.tier == "none" for one in outcomes.on("test")):
         raise RequestError(
             f"The run holds no attack to measure, only {CLEAN} images or corruptions."
