@@ -1,6 +1,7 @@
 """The C library keeps memory where it can be told to."""
 
 import platform
+import statistics
 import subprocess
 import sys
 
@@ -9,12 +10,11 @@ import resource, torch
 from robustgen.allocator import keep_large_blocks
 kept = keep_large_blocks()
 block = 64 * 2**20 // 4
-for _ in range(5):
+print(kept)
+for _ in range(25):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(block)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(20):
-    torch.ones(block)
-print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
@@ -23,10 +23,10 @@ def test_freed_blocks_are_used_again():
     done = subprocess.run(
         [sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True
     )
-    kept, faults = done.stdout.split()
+    kept, *faults = done.stdout.split()
     glibc = platform.libc_ver()[0] == "glibc"
     assert kept == str(glibc)
     if glibc:
-        # Twenty blocks of 64 MB, each mapped anew, are 327,680 pages. The heap may grow
-        # once more before it has room.
-        assert int(faults) < 327_680 / 4
+        # A block of 64 MB that is mapped anew costs 16,384 pages. The heap grows a few
+        # times before it has room, how often depends on what lies on top of it.
+        assert statistics.median(map(int, faults)) < 16_384 / 100
