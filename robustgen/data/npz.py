@@ -3,7 +3,7 @@
 import logging
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -61,7 +61,7 @@ def load_npz(
         RequestError: the file is missing, damaged, lacks an array or has an unknown
             one, or an array is of another type or shape.
     """
-    arrays = _arrays(path)
+    arrays = read_arrays(path, KEYS)
     images = _images(path, arrays["images"], layout)
     count = len(images)
     labels = _whole_numbers(path, "labels", arrays["labels"], count)
@@ -89,8 +89,17 @@ def load_npz(
     )
 
 
-def _arrays(path: Path) -> Mapping[str, np.ndarray]:
-    """Every array of the file, by name."""
+def read_arrays(path: Path, known: Sequence[str]) -> Mapping[str, np.ndarray]:
+    """Every array of a file, by name; `images` and `labels` are among them.
+
+    Args:
+        path: An archive that `numpy.savez` wrote.
+        known: Names that it may hold.
+
+    Raises:
+        RequestError: the file is missing, damaged, lacks images or labels, or holds an
+            array of another name.
+    """
     if not path.is_file():
         raise RequestError(f"{path}: no such file.")
     try:
@@ -107,9 +116,9 @@ def _arrays(path: Path) -> Mapping[str, np.ndarray]:
             f"damaged ({error})."
         ) from error
     for key in arrays:
-        if key not in KEYS:
+        if key not in known:
             raise RequestError(
-                f"{path}: unknown array '{key}'. {suggestion(key, KEYS)}"
+                f"{path}: unknown array '{key}'. {suggestion(key, known)}"
             )
     for key in ("images", "labels"):
         if key not in arrays:

@@ -7,6 +7,9 @@ from jaxtyping import Int64
 
 from robustgen.seeding import derive_seed
 
+DROPPED = "dropped"
+"""Split of an image that resembles a held-out one too much; nothing reads it."""
+
 
 def halves_and_quarters(groups: Sequence[Hashable]) -> np.ndarray:
     """Half, a quarter and a quarter of each group, in the order given.

@@ -10,6 +10,7 @@ only and its fine layers the fine part only (`fine_columns`), so one `w` serves 
 layer, as in any StyleGAN2.
 """
 
+import itertools
 import json
 from dataclasses import asdict, dataclass
 
@@ -25,13 +26,13 @@ class EncoderConfig:
     """Sizes of a split encoder.
 
     Args:
-        resolution: Side of the images in pixels, a multiple of 8.
+        resolution: Side of the images in pixels, a multiple of `2 ** (len(widths) - 1)`.
         img_channels: 3 for color, 1 for grey.
         num_layers: Style layers of the generator; the code is repeated for each.
         coarse_dim: Length of the coarse part of the code.
         fine_dim: Length of the fine part.
         thumbnail: Side of the thumbnail that the fine part is read from.
-        widths: Channels of the four convolutions.
+        widths: Channels of the convolutions; each but the first halves the side.
         hidden: Units of the hidden layers of both parts.
     """
 
@@ -41,7 +42,7 @@ class EncoderConfig:
     coarse_dim: int
     fine_dim: int
     thumbnail: int
-    widths: tuple[int, int, int, int] = (32, 64, 96, 128)
+    widths: tuple[int, ...] = (32, 64, 96, 128)
     hidden: int = 256
 
     def to_json(self) -> str:
@@ -62,19 +63,21 @@ class SplitEncoder(nn.Module):
     def __init__(self, config: EncoderConfig):
         super().__init__()
         self.config = config
-        a, b, c, d = config.widths
-        side = config.resolution // 8
+        first, *others = config.widths
+        layers: list[nn.Module] = [
+            nn.Conv2d(config.img_channels, first, 3, padding=1),
+            nn.LeakyReLU(0.2),
+        ]
+        for before, after in itertools.pairwise(config.widths):
+            layers += [
+                nn.Conv2d(before, after, 3, stride=2, padding=1),
+                nn.LeakyReLU(0.2),
+            ]
+        side = config.resolution >> len(others)
         self.trunk = nn.Sequential(
-            nn.Conv2d(config.img_channels, a, 3, padding=1),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(a, b, 3, stride=2, padding=1),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(b, c, 3, stride=2, padding=1),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(c, d, 3, stride=2, padding=1),
-            nn.LeakyReLU(0.2),
+            *layers,
             nn.Flatten(),
-            nn.Linear(d * side * side, config.hidden),
+            nn.Linear(config.widths[-1] * side * side, config.hidden),
             nn.LeakyReLU(0.2),
             nn.Linear(config.hidden, config.coarse_dim),
         )
@@ -87,18 +90,27 @@ class SplitEncoder(nn.Module):
             nn.Linear(config.hidden // 2, config.fine_dim),
         )
 
-    def styles(self, images: Images, mask: Masks | None = None) -> Tensor:
+    def styles(
+        self,
+        images: Images,
+        mask: Masks | None = None,
+        *,
+        relit: Images | None = None,
+    ) -> Tensor:
         """One code `w` per image, [N, coarse_dim + fine_dim].
 
         Args:
             images: Pixels in [0, 1].
             mask: Weights of the pixels; those at 0 are seen as mid-grey.
+            relit: The same images in another light, for the coarse part alone; in
+                training only, so that it learns to do without light.
         """
         x = images * 2 - 1
+        shape = x if relit is None else relit * 2 - 1
         if mask is not None:
-            x = x * mask
+            x, shape = x * mask, shape * mask
         small = F.adaptive_avg_pool2d(x, self.config.thumbnail)
-        return torch.cat([self.trunk(x), self.thumbnail(small)], dim=1)
+        return torch.cat([self.trunk(shape), self.thumbnail(small)], dim=1)
 
     def forward(self, images: Images, mask: Masks | None = None) -> StylesPlus:
         w = self.styles(images, mask)

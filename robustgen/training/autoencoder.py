@@ -1,7 +1,7 @@
 """Encoder and generator, trained together on images alone.
 
-No labels, no renderer parameters, no pairs, no attack-like noise. Two stages: an
-auto-encoder, then the same with a discriminator and a cycle on images whose coarse and
+No renderer parameters, no pairs, no attack-like noise; labels only where a recipe weighs
+pixels by `relevance`. Two stages: an auto-encoder, then the same with a discriminator and a cycle on images whose coarse and
 fine codes come from two different images.
 """
 
@@ -9,8 +9,8 @@ import copy
 import functools
 import logging
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -18,18 +18,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustgen.checkpoints import read_checkpoint
-from robustgen.files import whole_file
+from robustgen.files import whole_file, write_text
 from robustgen.gan.encoder import EncoderConfig, SplitEncoder
 from robustgen.gan.stylegan2 import GanConfig, StyleGAN2
 from robustgen.rngs import rng_for
 from robustgen.training.discriminator import Discriminator
-from robustgen.training.images import TrainingImages
+from robustgen.training.images import TrainingImages, relight
 from robustgen.training.losses import (
     non_saturating,
     r1_penalty,
     reconstruction_loss,
 )
 from robustgen.training.recipe import Recipe
+from robustgen.training.relevance import relevance_weights
 
 CHECKPOINT_EVERY = 500
 """Steps between checkpoints; a killed training loses at most these."""
@@ -57,8 +58,10 @@ class Autoencoder:
         return nn.ModuleList([self.gan_average, self.encoder_average])
 
 
-def build_autoencoder(recipe: Recipe) -> Autoencoder:
-    """Untrained networks of a recipe's sizes."""
+def build_autoencoder(
+    recipe: Recipe, device: torch.device | str = "cpu"
+) -> Autoencoder:
+    """Untrained networks of a recipe's sizes, the same on every device."""
     sizes = recipe.generator
     w_dim = sizes.coarse_dim + sizes.fine_dim
     config = GanConfig(
@@ -78,10 +81,13 @@ def build_autoencoder(recipe: Recipe) -> Autoencoder:
             coarse_dim=sizes.coarse_dim,
             fine_dim=sizes.fine_dim,
             thumbnail=sizes.thumbnail,
+            widths=sizes.encoder_widths,
+            hidden=sizes.encoder_hidden,
         )
     )
     initialize(encoder, recipe.seed, "encoder")
     separate_codes(gan, recipe)
+    gan, encoder = gan.to(device), encoder.to(device)
     return Autoencoder(gan, encoder, copy.deepcopy(gan), copy.deepcopy(encoder))
 
 
@@ -110,12 +116,16 @@ def separate_codes(gan: StyleGAN2, recipe: Recipe) -> None:
         weight = layer.affine.weight
         # Fewer inputs: keep the variance that the equalized gain assumes.
         weight.data.mul_(keep * (gan.w_dim / keep.sum()).sqrt())
-        weight.register_hook(functools.partial(torch.mul, keep))
+        weight.register_hook(functools.partial(_masked, keep))
+
+
+def _masked(keep: Tensor, gradient: Tensor) -> Tensor:
+    return gradient * keep.to(gradient.device)
 
 
 def mix_codes(w: Tensor, recipe: Recipe, rng: torch.Generator) -> Tensor:
     """Each code's coarse part with the fine part of another of the batch."""
-    order = torch.randperm(len(w), generator=rng)
+    order = torch.randperm(len(w), generator=rng).to(w.device)
     coarse = recipe.generator.coarse_dim
     return torch.cat([w[:, :coarse], w[order][:, coarse:]], dim=1)
 
@@ -132,28 +142,63 @@ def update_average(average: nn.Module, trained: nn.Module, decay: float) -> None
         mean.lerp_(value, 1 - decay)
 
 
-def _save(
-    path: Path,
-    step: int,
-    seconds: float,
-    modules: Iterable[nn.Module | torch.optim.Adam],
-) -> None:
-    states = [m.state_dict() for m in modules]
-    state = {"step": step, "seconds": seconds, "states": states}
-    with whole_file(path) as temporary:
-        torch.save(state, temporary)
+@dataclass
+class Progress:
+    """Where a stage of a training stands.
+
+    Args:
+        path: Checkpoint; what it says of the course stands beside it as CSV.
+        parts: What a checkpoint keeps.
+        step: The next step.
+        seconds: Spent, interruptions left out.
+        course: One line for each checkpoint: its step and the mean of each loss over
+            the steps since the last one.
+    """
+
+    path: Path
+    parts: Sequence[nn.Module | torch.optim.Adam]
+    step: int = 0
+    seconds: float = 0.0
+    course: list[dict[str, float]] = field(default_factory=list[dict[str, float]])
+
+    def save(self, step: int, seconds: float, losses: Mapping[str, float]) -> None:
+        """Writes the checkpoint and the course, both whole."""
+        self.step, self.seconds = step, seconds
+        self.course.append({"step": step, "seconds": round(seconds), **losses})
+        state = {
+            "step": step,
+            "seconds": seconds,
+            "states": [part.state_dict() for part in self.parts],
+            "course": self.course,
+        }
+        with whole_file(self.path) as temporary:
+            torch.save(state, temporary)
+        rows = [",".join(self.course[0])]
+        rows += [",".join(f"{v:.6g}" for v in line.values()) for line in self.course]
+        write_text(self.path.with_suffix(".csv"), "\n".join(rows) + "\n")
+        log.info(
+            "%s step %d, %.0f s: %s",
+            self.path.stem,
+            step,
+            seconds,
+            ", ".join(f"{name} {value:.4f}" for name, value in losses.items()),
+        )
 
 
-def _resume(
-    path: Path, modules: Iterable[nn.Module | torch.optim.Adam]
-) -> tuple[int, float]:
-    """Fills the modules; returns the step to go on with and the seconds spent."""
+def _resume(path: Path, parts: Sequence[nn.Module | torch.optim.Adam]) -> Progress:
+    """Fills the parts from a checkpoint, if there is one."""
     if not path.exists():
-        return 0, 0.0
+        return Progress(path, parts)
     saved = read_checkpoint(path).content
-    for module, state in zip(modules, saved["states"], strict=True):
-        module.load_state_dict(state)
-    return int(saved["step"]), float(saved["seconds"])
+    for part, state in zip(parts, saved["states"], strict=True):
+        part.load_state_dict(state)
+    return Progress(
+        path,
+        parts,
+        step=int(saved["step"]),
+        seconds=float(saved["seconds"]),
+        course=list(saved["course"]),
+    )
 
 
 def train_first_stage(
@@ -170,40 +215,32 @@ def train_first_stage(
     optimizer = torch.optim.Adam(
         model.trained.parameters(), lr=stage.learning_rate, betas=(0.9, 0.99)
     )
-    state = [model.trained, model.average, optimizer]
-    checkpoint = folder / "stage1.pt"
-    start, seconds = _resume(checkpoint, state)
-    began, losses = time.monotonic() - seconds, 0.0
-    for step in range(start, stage.steps):
+    told = _resume(folder / "stage1.pt", [model.trained, model.average, optimizer])
+    weight = _pixel_weights(data, recipe)
+    began, total = time.monotonic() - told.seconds, 0.0
+    for step in range(told.step, stage.steps):
         warm = min(1.0, (step + 1) / stage.warmup)
         decay = min(1.0, 2 * (1 - step / stage.steps))
         optimizer.param_groups[0]["lr"] = stage.learning_rate * warm * decay
-        target, _ = data.batch(
-            stage.batch, recipe.augmentation, recipe.seed, "autoencoder", step
-        )
-        w = model.encoder.styles(target)
+        target, relit = _batch(data, recipe, stage.batch, "autoencoder", step)
         rng = rng_for(recipe.seed, "code noise", step)
-        w_plus = w[:, None].expand(-1, model.gan.num_layers, -1)
-        noise = torch.randn(w_plus.shape, generator=rng) * stage.code_noise
-        loss = reconstruction_loss(model.gan.synthesize(w_plus + noise), target, w)
+        with _precision(recipe, data.device):
+            w = model.encoder.styles(target, relit=relit).float()
+            w_plus = w[:, None].expand(-1, model.gan.num_layers, -1)
+            noise = torch.randn(w_plus.shape, generator=rng).to(w) * stage.code_noise
+            output = model.gan.synthesize(w_plus + noise)
+        loss = reconstruction_loss(output.float(), target, w, weight)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.trained.parameters(), stage.clip)
         optimizer.step()
         update_average(model.average, model.trained, stage.ema)
-        losses += loss.item()
-        if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == stage.steps:
-            seconds = time.monotonic() - began
-            _save(checkpoint, step + 1, seconds, state)
-            log.info(
-                "stage 1 step %d/%d loss %.4f, %.0f s",
-                step + 1,
-                stage.steps,
-                losses / CHECKPOINT_EVERY,
-                seconds,
-            )
-            losses = 0.0
-    return seconds
+        total += loss.item()
+        if _checkpoint_due(step, stage.steps):
+            count = step + 1 - told.step
+            told.save(step + 1, time.monotonic() - began, {"loss": total / count})
+            total = 0.0
+    return told.seconds
 
 
 def train_second_stage(
@@ -222,28 +259,29 @@ def train_second_stage(
     model.encoder.load_state_dict(model.encoder_average.state_dict())
     critic = Discriminator(recipe.generator.img_channels, recipe.generator.resolution)
     initialize(critic, recipe.seed, "discriminator")
+    critic = critic.to(data.device)
     optimizer = torch.optim.Adam(
         model.trained.parameters(), lr=stage.learning_rate, betas=(0.5, 0.99)
     )
     critic_optimizer = torch.optim.Adam(
         critic.parameters(), lr=stage.learning_rate, betas=(0.0, 0.99)
     )
-    state = [model.trained, model.average, critic, optimizer, critic_optimizer]
-    checkpoint = folder / "stage2.pt"
-    start, seconds = _resume(checkpoint, state)
-    began = time.monotonic() - seconds
-    for step in range(start, stage.steps):
+    parts = [model.trained, model.average, critic, optimizer, critic_optimizer]
+    told = _resume(folder / "stage2.pt", parts)
+    weight = _pixel_weights(data, recipe)
+    began = time.monotonic() - told.seconds
+    totals = torch.zeros(3)
+    for step in range(told.step, stage.steps):
         decay = min(1.0, 2 * (1 - step / stage.steps))
         optimizer.param_groups[0]["lr"] = stage.learning_rate * decay
         critic_optimizer.param_groups[0]["lr"] = stage.learning_rate * decay
-        target, _ = data.batch(
-            stage.batch, recipe.augmentation, recipe.seed, "adversarial", step
-        )
+        target, relit = _batch(data, recipe, stage.batch, "adversarial", step)
         rng = rng_for(recipe.seed, "mix", step)
-        w = model.encoder.styles(target)
-        mixed = mix_codes(w, recipe, rng)
-        output = decode(model.gan, w)
-        fake = decode(model.gan, mixed)
+        with _precision(recipe, data.device):
+            w = model.encoder.styles(target, relit=relit).float()
+            mixed = mix_codes(w, recipe, rng)
+            output = decode(model.gan, w).float()
+            fake = decode(model.gan, mixed).float()
 
         real = target.requires_grad_()
         real_logits = critic(real)
@@ -261,24 +299,49 @@ def train_second_stage(
         critic.requires_grad_(False)
         adversarial = non_saturating(critic(fake), real=True)
         critic.requires_grad_(True)
-        cycle = F.mse_loss(model.encoder.styles(fake), mixed.detach())
-        pixels = reconstruction_loss(output, target, w)
+        with _precision(recipe, data.device):
+            found = model.encoder.styles(fake).float()
+        cycle = F.mse_loss(found, mixed.detach())
+        pixels = reconstruction_loss(output, target, w, weight)
         loss = pixels + stage.weight * adversarial + stage.cycle * cycle
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.trained.parameters(), recipe.autoencoder.clip)
         optimizer.step()
         update_average(model.average, model.trained, stage.ema)
-        if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == stage.steps:
-            seconds = time.monotonic() - began
-            _save(checkpoint, step + 1, seconds, state)
-            log.info(
-                "stage 2 step %d/%d pixels %.4f critic %.3f cycle %.4f, %.0f s",
-                step + 1,
-                stage.steps,
-                pixels.item(),
-                critic_loss.item(),
-                cycle.item(),
-                seconds,
-            )
-    return seconds
+        totals += torch.stack([pixels, critic_loss, cycle]).detach().cpu()
+        if _checkpoint_due(step, stage.steps):
+            means = (totals / (step + 1 - told.step)).tolist()
+            names = ("pixels", "critic", "cycle")
+            losses = dict(zip(names, means, strict=True))
+            told.save(step + 1, time.monotonic() - began, losses)
+            totals.zero_()
+    return told.seconds
+
+
+def _batch(
+    data: TrainingImages, recipe: Recipe, size: int, purpose: str, step: int
+) -> tuple[Tensor, Tensor | None]:
+    """Images of one step, and the same in another light where the recipe says so."""
+    target, _ = data.batch(size, recipe.augmentation, recipe.seed, purpose, step)
+    strength = recipe.autoencoder.coarse_light
+    if not strength:
+        return target, None
+    rng = rng_for(recipe.seed, "light", purpose, step)
+    return target, relight(target.cpu(), strength, rng).to(data.device)
+
+
+def _pixel_weights(data: TrainingImages, recipe: Recipe) -> Tensor | None:
+    strength = recipe.autoencoder.relevance
+    if not strength:
+        return None
+    return relevance_weights(data, strength).to(data.device)
+
+
+def _precision(recipe: Recipe, device: torch.device) -> torch.autocast:
+    wanted = recipe.autoencoder.precision == "bfloat16"
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
+
+
+def _checkpoint_due(step: int, steps: int) -> bool:
+    return (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == steps

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from robustgen.attacks.pgd import pgd
 from robustgen.classifiers.cnn import SmallCNN
@@ -33,6 +34,7 @@ def train_classifier(
     model = SmallCNN(
         pixels.shape[1], classes, stage.widths, mean, std, seed=recipe.seed
     )
+    weight = _class_weights(data, classes).to(data.device) if stage.balanced else None
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=stage.learning_rate, weight_decay=stage.weight_decay
     )
@@ -47,7 +49,7 @@ def train_classifier(
             images = attacked(
                 model, images, labels, stage.adversarial, step, recipe.seed
             )
-        loss = F.cross_entropy(model(images), labels)
+        loss = F.cross_entropy(model(images), labels, weight)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -56,6 +58,12 @@ def train_classifier(
                 "classifier step %d/%d loss %.4f", step + 1, stage.steps, loss.item()
             )
     return model.eval().requires_grad_(False)
+
+
+def _class_weights(data: TrainingImages, classes: int) -> Tensor:
+    """Weights under which every class counts the same; mean 1 over the images."""
+    counts = torch.bincount(data.labels, minlength=classes)
+    return len(data.labels) / (classes * counts)
 
 
 def attacked(

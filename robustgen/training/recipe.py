@@ -32,6 +32,8 @@ class GeneratorRecipe(_Model):
     thumbnail: int = Field(
         description="Side of the thumbnail that the fine code is read from."
     )
+    encoder_widths: tuple[int, ...] = (32, 64, 96, 128)
+    encoder_hidden: int = 256
 
 
 class AugmentationRecipe(_Model):
@@ -42,6 +44,12 @@ class AugmentationRecipe(_Model):
     rotate: float = Field(default=0.0, description="Largest rotation, degrees.")
     scale: float = Field(default=0.0, description="Largest relative change of size.")
     gain: float = Field(default=0.0, description="Largest relative darkening.")
+    light: float = Field(
+        default=0.0, description="Strength of tone curves, contrast and gradients."
+    )
+    border: Literal["zeros", "reflection"] = Field(
+        default="zeros", description="What moves into the image from outside."
+    )
 
 
 class AutoencoderRecipe(_Model):
@@ -54,6 +62,17 @@ class AutoencoderRecipe(_Model):
     warmup: int = 100
     code_noise: float = Field(default=0.05, description="Std of noise on the codes.")
     ema: float = 0.997
+    coarse_light: float = Field(
+        default=0.0,
+        description="Strength of a change of light that the coarse part alone sees.",
+    )
+    relevance: float = Field(
+        default=0.0,
+        description="Extra weight of the pixels that tell the classes apart best.",
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="Of convolutions; parameters stay float32."
+    )
 
 
 class AdversarialRecipe(_Model):
@@ -118,6 +137,9 @@ class ClassifierRecipe(_Model):
     learning_rate: float = 2e-3
     widths: tuple[int, int, int] = (32, 64, 96)
     weight_decay: float = 1e-4
+    balanced: bool = Field(
+        default=False, description="Whether each class weighs the same in the loss."
+    )
     adversarial: AttackedTraining | None = None
 
 
@@ -139,7 +161,7 @@ class ClassifierOnly(_Model):
 
     name: str
     about: str
-    dataset: Literal["digits", "faces"]
+    dataset: Literal["digits", "faces", "smiles", "mnist"]
     attribute: str | None = Field(
         default=None, description="What faces are labeled by; smiling by default."
     )

@@ -11,7 +11,6 @@ import yaml
 from robustgen.assets import asset_path
 from robustgen.classifiers.load import save_classifier
 from robustgen.data.dataset import Dataset
-from robustgen.data.digits import load_digits
 from robustgen.data.faces import DEFAULT_LABEL, load_faces
 from robustgen.errors import RequestError
 from robustgen.files import sha256_of, write_text
@@ -23,7 +22,7 @@ from robustgen.training.autoencoder import (
     train_second_stage,
 )
 from robustgen.training.classifier import accuracy_under_pgd, train_classifier
-from robustgen.training.images import load_training_images
+from robustgen.training.images import load_training_images, stored_dataset
 from robustgen.training.mapping import fit_mapping
 from robustgen.training.perceptual import train_perceptual
 from robustgen.training.quality import accuracy, measure
@@ -196,9 +195,9 @@ def _train_classifier_only(plan: ClassifierOnly, out: Path) -> Path:
 
 
 def _validation(plan: ClassifierOnly) -> Dataset:
-    if plan.dataset == "digits":
-        return load_digits().part("val")
-    return load_faces(val=1000, attribute=plan.attribute or DEFAULT_LABEL)
+    if plan.dataset == "faces":
+        return load_faces(val=1000, attribute=plan.attribute or DEFAULT_LABEL)
+    return stored_dataset(plan.dataset).part("val")
 
 
 def _write_card(card: Mapping[str, object], out: Path) -> Path:
