@@ -4,14 +4,13 @@ The set of the repository hromi/SMILEsmileD: faces found in news photographs, wi
 light and pose that they had. 28% of them smile.
 """
 
-import hashlib
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
 
 from robustgen.data.dataset import Dataset
+from robustgen.data.duplicates import digest
 from robustgen.data.images import byte_images
 from robustgen.data.splits import DROPPED
 from robustgen.data.stored import read_stored
@@ -53,11 +52,6 @@ def load_smiles(folder: Path) -> Dataset:
         class_names=CLASS_NAMES,
         flip=True,
     )
-
-
-def digest(image: UInt8[np.ndarray, "h w"]) -> str:
-    """First 16 hexadecimal digits of the SHA-256 of an image's bytes."""
-    return hashlib.sha256(image.tobytes()).hexdigest()[:16]
 
 
 def dropped_images() -> frozenset[tuple[str, str]]:
