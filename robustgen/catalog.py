@@ -24,6 +24,7 @@ from robustgen.attacks import (
     build_fgsm,
     build_mifgsm,
     build_pgd,
+    build_rand_fgsm,
     build_square,
 )
 from robustgen.attacks.isolation import isolated
@@ -345,6 +346,7 @@ _BUILDERS: Mapping[str, Callable[..., Attack]] = MappingProxyType(
         "fgsm": build_fgsm,
         "mifgsm": build_mifgsm,
         "pgd": build_pgd,
+        "rand_fgsm": build_rand_fgsm,
         "square": build_square,
     }
 )

@@ -67,6 +67,14 @@ class PgdSettings(Record):
         return value
 
 
+class RandFgsmSettings(Record):
+    """Settings of RAND+FGSM (arXiv:1705.07204)."""
+
+    alpha: Annotated[Number, Field(ge=0, lt=1)]
+    """Length of the random step, in pixel units of [0, 1]; `eps` less it is left for
+    the step along the gradient."""
+
+
 class CwSettings(Record):
     """Settings of Carlini and Wagner's L2 attack (arXiv:1608.04644)."""
 
@@ -336,6 +344,26 @@ class FgsmAttack(_Threat):
     settings: NoSettings = NoSettings()
 
 
+class RandFgsmAttack(_Threat):
+    """A random step, then one along the sign of the gradient (arXiv:1705.07204)."""
+
+    norms: ClassVar[tuple[str, ...]] = ("linf",)
+
+    attack: Literal["rand_fgsm"]
+    settings: RandFgsmSettings
+
+    @field_validator("settings")
+    @classmethod
+    def _leaves_a_step(cls, value: RandFgsmSettings, info: Info) -> RandFgsmSettings:
+        eps = info.data.get("eps") or math.inf
+        if value.alpha >= eps:
+            raise fault(
+                f"alpha {value.alpha:.4g} leaves nothing of eps={eps:.4g} for the "
+                "step along the gradient; lower alpha."
+            )
+        return value
+
+
 class PgdAttack(_Threat):
     """Projected gradient descent (arXiv:1706.06083)."""
 
@@ -539,6 +567,7 @@ def _kind_of(spec: type[_Threat]) -> str:
 _AttackTypes = (
     CleanAttack,
     FgsmAttack,
+    RandFgsmAttack,
     PgdAttack,
     MifgsmAttack,
     EotPgdAttack,
@@ -555,6 +584,7 @@ _AttackTypes = (
 ShippedAttack: TypeAlias = (
     CleanAttack
     | FgsmAttack
+    | RandFgsmAttack
     | PgdAttack
     | MifgsmAttack
     | EotPgdAttack
@@ -571,6 +601,7 @@ ShippedAttack: TypeAlias = (
 AttackSpec: TypeAlias = Annotated[
     Annotated[CleanAttack, Tag("<clean>")]
     | Annotated[FgsmAttack, Tag("<fgsm>")]
+    | Annotated[RandFgsmAttack, Tag("<rand_fgsm>")]
     | Annotated[PgdAttack, Tag("<pgd>")]
     | Annotated[MifgsmAttack, Tag("<mifgsm>")]
     | Annotated[EotPgdAttack, Tag("<eotpgd>")]

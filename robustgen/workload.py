@@ -30,6 +30,7 @@ from robustgen.library import (
     FgsmAttack,
     MifgsmAttack,
     PgdAttack,
+    RandFgsmAttack,
     SquareAttack,
     TierAttack,
 )
@@ -427,7 +428,7 @@ def attack_cost(attack: AttackSpec | TierAttack) -> int:
     """
     if isinstance(attack, TierAttack):
         return _tier_passes(attack)
-    if isinstance(attack, FgsmAttack):
+    if isinstance(attack, FgsmAttack | RandFgsmAttack):
         return 1
     if isinstance(attack, PgdAttack):
         return (attack.settings.steps + 1) * attack.settings.restarts

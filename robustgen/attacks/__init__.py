@@ -22,4 +22,5 @@ from robustgen.attacks.fab import build_fab as build_fab
 from robustgen.attacks.fgsm import build_fgsm as build_fgsm
 from robustgen.attacks.mifgsm import build_mifgsm as build_mifgsm
 from robustgen.attacks.pgd import build_pgd as build_pgd
+from robustgen.attacks.rand_fgsm import build_rand_fgsm as build_rand_fgsm
 from robustgen.attacks.square import build_square as build_square

@@ -14,6 +14,7 @@ from robustgen.canaries.result import Found
 from robustgen.catalog import build_attack
 from robustgen.library import (
     AttackSpec,
+    RandFgsmAttack,
     attack_names,
     load_attack,
 )
@@ -168,10 +169,17 @@ def shipped_attacks(norm: Norm, eps: float) -> dict[str, Trial]:
     for spec in chosen:
         changed = _at(spec, norm, eps)
         name = spec.name if spec.norm == norm else f"{spec.name} in {norm}"
-        short = norm == "l2" and spec.attack == "square"
-        reach = SQUARE_L2_REACH if short else 1.0
-        found[name] = Trial(build_attack(changed, ())[0], changed.eps, reach)
+        found[name] = Trial(build_attack(changed, ())[0], changed.eps, _reach(changed))
     return found
+
+
+def _reach(spec: AttackSpec) -> float:
+    """Share of the radius within which an attack must find what is there."""
+    if isinstance(spec, RandFgsmAttack):
+        # Its random step may go the wrong way on every pixel.
+        return 1 - 2 * spec.settings.alpha / spec.eps
+    short = spec.norm == "l2" and spec.attack == "square"
+    return SQUARE_L2_REACH if short else 1.0
 
 
 def linf_canary(problem: LinearProblem, trials: Mapping[str, Trial]) -> Found:
@@ -208,9 +216,9 @@ def l2_canary(problem: LinearProblem, trials: Mapping[str, Trial]) -> Found:
 def _at(spec: AttackSpec, norm: Norm, eps: float) -> AttackSpec:
     settings = getattr(spec, "settings", None)
     changed: dict[str, float] = {}
-    step = getattr(settings, "step_size", None)
-    if step is not None:
-        changed["step_size"] = step * eps / spec.eps
+    for length in ("step_size", "alpha"):
+        if hasattr(settings, length):
+            changed[length] = getattr(settings, length) * eps / spec.eps
     if hasattr(settings, "queries"):
         changed["queries"] = QUERIES
     update: dict[str, object] = {"norm": norm}

@@ -25,6 +25,7 @@ from robustgen.attacks import (
     build_fgsm,
     build_mifgsm,
     build_pgd,
+    build_rand_fgsm,
     build_square,
     run_attack,
 )
@@ -36,6 +37,7 @@ LINF, L2, FREE = Threat("linf", 0.1), Threat("l2", 0.6), Threat("l2", torch.inf)
 
 ATTACKS: dict[str, tuple[Callable[[], Attack], Threat]] = {
     "fgsm": (build_fgsm, LINF),
+    "rand_fgsm": (lambda: build_rand_fgsm(alpha=0.03), LINF),
     "pgd": (lambda: build_pgd(steps=8, step_size=0.03, restarts=2), LINF),
     "pgd margin": (lambda: build_pgd(steps=8, step_size=0.03, loss="margin"), LINF),
     "pgd l2": (lambda: build_pgd(steps=8, step_size=0.2), L2),

@@ -90,7 +90,7 @@ def test_gradient_attacks_match_the_closed_forms():
 def test_every_shipped_attack_is_tried_in_every_norm_that_it_can_take():
     kinds = {"pgd", "apgd", "fab", "square", "autoattack"}
     for norm, eps, more in (
-        ("linf", LINF_EPS, {"fgsm", "mifgsm", "eotpgd"}),
+        ("linf", LINF_EPS, {"fgsm", "rand_fgsm", "mifgsm", "eotpgd"}),
         ("l2", L2_EPS, {"cw", "deepfool", "eotpgd"}),
     ):
         names = " ".join(shipped_attacks(norm, eps))  # pyright: ignore[reportArgumentType]
