@@ -182,6 +182,39 @@ ACCURACY = (
     ),
 )
 
+BALANCED = (
+    *CASE,
+    PATH,
+    SPLIT,
+    N,
+    _count("classes", "Number of classes that occur among the samples."),
+    _share("largest_class", "Share of the samples that the most frequent class has."),
+    _share("accuracy", "As in accuracy.csv."),
+    _share(
+        "balanced_accuracy",
+        "Mean over the classes that occur of the share of their samples that is right: "
+        "0.5 for always guessing one of two classes, however often it occurs.",
+    ),
+    _share(
+        "balanced_low",
+        "Lower end of the 95% interval of `balanced_accuracy`: Wilson's of every "
+        "class, put together by MOVER.",
+        NO_SAMPLES,
+    ),
+    _share(
+        "balanced_high",
+        "Upper end of the 95% interval of `balanced_accuracy`.",
+        NO_SAMPLES,
+    ),
+    ALPHA_FROM,
+    _text(
+        "verdict",
+        "As in accuracy.csv.",
+        VERDICTS,
+        empty="where no check has run",
+    ),
+)
+
 DIFFERENCES = (
     *CASE,
     ALPHA_FROM,
@@ -487,6 +520,7 @@ PREDICTIONS = (
 REPORT_FRAMES = MappingProxyType(
     {
         "accuracy": ("What accuracy.csv holds.", ACCURACY),
+        "balanced": ("What balanced.csv holds.", BALANCED),
         "differences": ("Paths compared on the same test samples.", DIFFERENCES),
         "robustness": (
             "What each attack turned, per path, on test images. Empty for a run "

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
 import pandas as pd
@@ -20,6 +20,9 @@ MIXED_NOTE = (
     "robustness."
 )
 
+
+UNBALANCED = 0.6
+"""Share of the largest class above which reports show balanced accuracy, too."""
 
 MARKS = {"": "", "TRUSTED": "", "SUSPECT": "?", "INVALID": "✗"}
 """What stands behind an accuracy of each verdict."""
@@ -158,6 +161,35 @@ def accuracy_grid(accuracy: pd.DataFrame, alpha_from: str) -> Grid:
             for cells in lines.values()
         ),
         legend=verdict_note(rows["verdict"]),
+    )
+
+
+def balanced_grid(balanced: pd.DataFrame, alpha_from: str) -> Grid:
+    """Balanced test accuracy, where classes are unbalanced: attacks down, paths across.
+
+    Empty where no class has more than `UNBALANCED` of the test images.
+
+    Args:
+        balanced: Rows of one subject of the frame `balanced`.
+        alpha_from: As of `accuracy_grid`.
+    """
+    ends = {"balanced_low": "ci_low", "balanced_high": "ci_high"}
+    shown = balanced.drop(columns="accuracy").rename(
+        columns={"balanced_accuracy": "accuracy", **ends}
+    )
+    test = shown.loc[shown["split"] == "test"]
+    largest = float(test["largest_class"].max()) if len(test) else 0.0
+    if not largest > UNBALANCED:
+        shown = shown.iloc[:0]
+    grid = accuracy_grid(shown, alpha_from)
+    classes = max(map(int, test["classes"]), default=0)
+    return replace(
+        grid,
+        title=grid.title.replace("Accuracy", "Balanced accuracy", 1),
+        caption=f"Mean over {classes} classes of the share of each that is right: "
+        f"{largest:.0%} of the images are of one class, and always guessing it scores "
+        f"{largest:.3f} in accuracy, {1 / max(classes, 1):.3f} here. "
+        f"{grid.caption}".rstrip(),
     )
 
 

@@ -74,6 +74,35 @@ def wilson_interval(right: float, n: int) -> Interval:
     return Interval(float(low), float(high))
 
 
+def share_mean_interval(
+    right: Float[np.ndarray, " k"], n: Int[np.ndarray, " k"]
+) -> Interval:
+    """Interval of the unweighted mean of K independent shares, in closed form.
+
+    Each share keeps its Wilson interval; their distances from the share add up as
+    squares, on either side (MOVER; Zou & Donner, 2008, Statistics in Medicine 27(10)).
+    For one share this is `wilson_interval`. Like that, it does not shrink to a point
+    where all samples agree.
+
+    Args:
+        right: Sums of values in [0, 1], one per share.
+        n: Numbers of independent samples, at least 1 each.
+
+    >>> ends = share_mean_interval(np.array([200.0, 90.0]), np.array([200, 100]))
+    >>> [round(end, 4) for end in ends]
+    [0.9116, 0.9724]
+    """
+    if not len(n):
+        return Interval(float("nan"), float("nan"))
+    ends = [wilson_interval(float(r), int(of)) for r, of in zip(right, n, strict=True)]
+    shares = right / n
+    below = shares - np.array([low for low, _ in ends])
+    above = np.array([high for _, high in ends]) - shares
+    mean = float(shares.mean())
+    low, high = (float(np.sqrt(np.square(d).sum())) / len(n) for d in (below, above))
+    return Interval(max(0.0, mean - low), min(1.0, mean + high))
+
+
 def bootstrap_interval(
     values: Float[np.ndarray, " n"],
     rng: np.random.Generator,

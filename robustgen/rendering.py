@@ -12,7 +12,13 @@ from markupsafe import Markup, escape
 
 from robustgen.ensembling import ALPHA_TIE_RULE, CLASS_TIE_RULE
 from robustgen.gallery import read_strips
-from robustgen.grids import MARKS, accuracy_grid, oblivious_note, subjects
+from robustgen.grids import (
+    MARKS,
+    accuracy_grid,
+    balanced_grid,
+    oblivious_note,
+    subjects,
+)
 from robustgen.outcomes import CLEAN
 from robustgen.report_schema import Report
 from robustgen.sections import build_sections
@@ -50,6 +56,8 @@ _SHARE = re.compile(r"(?P<share>[+-]?\d\.\d{3}) (?P<interval>\[[^\]]*\])")
 def terminal_table(report: Report, *, alpha_from: str = CLEAN) -> str:
     """Accuracy on test images as plain text: attacks down, paths across.
 
+    Where classes are unbalanced a table of balanced accuracy follows.
+
     Args:
         report: The report.
         alpha_from: How the ensembles chose alpha; where the run has no clean
@@ -57,9 +65,11 @@ def terminal_table(report: Report, *, alpha_from: str = CLEAN) -> str:
     """
     parts = [f"{report.name}  profile: {report.profile}"]
     for subject in subjects(report.accuracy):
-        grid = accuracy_grid(subject.rows(report.accuracy), alpha_from)
-        heading = f"{subject}. {grid.title}"
-        parts.append("\n".join(filter(None, [heading, grid.plain, grid.footer])))
+        balanced = balanced_grid(subject.rows(report.balanced), alpha_from)
+        grids = [accuracy_grid(subject.rows(report.accuracy), alpha_from)]
+        for grid in [*grids, balanced] if balanced.rows else grids:
+            heading = f"{subject}. {grid.title}"
+            parts.append("\n".join(filter(None, [heading, grid.plain, grid.footer])))
     return "\n\n".join(parts)
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import parquet
 
+from robustgen.balanced import balanced_frame
 from robustgen.checks import Finding, checks_frame, run_checks, with_verdicts
 from robustgen.columns import PREDICTIONS
 from robustgen.errors import RequestError
@@ -68,10 +69,12 @@ def build_report(
         key: value for key, value in manifest.items() if key not in ("suite", "profile")
     }
     accuracy = accuracy_frame(outcomes, suite=name, profile=profile)
+    balanced = balanced_frame(outcomes)
     findings: tuple[Finding, ...] = ()
     if evidence is not None:
         findings = run_checks(outcomes, evidence, settings)
         accuracy = with_verdicts(accuracy, findings)
+        balanced = with_verdicts(balanced, findings)
     return Report(
         name=name,
         profile=profile,
@@ -79,6 +82,7 @@ def build_report(
             profile, [table.key.tier for table in tables], manifest.get("limit")
         ),
         accuracy=accuracy,
+        balanced=balanced,
         differences=differences_frame(outcomes, seed=int(suite.get("seed", 0))),
         robustness=robustness_frame(outcomes),
         worst_case=worst_case_frame(outcomes),
@@ -95,9 +99,9 @@ def build_report(
 def write_report(report: Report, out: Path) -> None:
     """Writes every file that shows or holds the numbers of a run.
 
-    These are report.md, report.html, report.json, accuracy.csv, predictions.parquet
-    and figures/; docs/files.md describes them. Pictures are taken from `out/pictures`
-    where there are any.
+    These are report.md, report.html, report.json, accuracy.csv, balanced.csv,
+    predictions.parquet and figures/; docs/files.md describes them. Pictures are taken
+    from `out/pictures` where there are any.
 
     Raises:
         RequestError: the folder cannot be written, or its pictures are damaged.
@@ -109,15 +113,17 @@ def write_report(report: Report, out: Path) -> None:
 
 
 def write_numbers(report: Report, out: Path) -> None:
-    """Writes what programs read: report.json, accuracy.csv, predictions.parquet.
+    """Writes what programs read: JSON, accuracy.csv, balanced.csv, predictions.parquet.
 
     Raises:
         RequestError: the folder cannot be written.
     """
     write_text(out / "report.json", to_json(report))
-    # Ten digits hold every share of up to a million samples, without noise at the end.
-    csv = report.accuracy.to_csv(index=False, float_format="%.10g", lineterminator="\n")
-    write_text(out / "accuracy.csv", csv)
+    for name, frame in (("accuracy", report.accuracy), ("balanced", report.balanced)):
+        # Ten digits hold every share of up to a million samples, without noise at the
+        # end.
+        csv = frame.to_csv(index=False, float_format="%.10g", lineterminator="\n")
+        write_text(out / f"{name}.csv", csv)
     _write_predictions(report.predictions, out / "predictions.parquet")
 
 

@@ -63,6 +63,8 @@ class Report(BaseModel):
     """What a reader must know to read the numbers, one sentence or two each."""
     accuracy: Frame
     """`metrics.accuracy_frame`: what accuracy.csv holds."""
+    balanced: Frame
+    """`balanced.balanced_frame`: what balanced.csv holds, mean recall per row."""
     differences: Frame
     """`metrics.differences_frame`: paths compared on the same samples."""
     robustness: Frame

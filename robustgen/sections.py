@@ -13,6 +13,7 @@ from robustgen.grids import (
     Subject,
     accuracy_grid,
     attacks_grid,
+    balanced_grid,
     check_groups,
     check_lines,
     checks_grid,
@@ -204,6 +205,7 @@ def _parts(
 ) -> list[Part]:
     """All parts in the order of a reader, empty ones included."""
     accuracy = subject.rows(report.accuracy)
+    balanced = subject.rows(report.balanced)
     costs = subject.rows(report.costs)
     checks = subject.rows(report.checks)
     # Without clean images the first table shows `matched` already.
@@ -212,8 +214,16 @@ def _parts(
         Part(
             "accuracy",
             "Accuracy",
-            grids=(accuracy_grid(accuracy, CLEAN),),
-            folded=(accuracy_grid(accuracy, MATCHED),) if both else (),
+            grids=(
+                accuracy_grid(accuracy, CLEAN),
+                *_filled(balanced_grid(balanced, CLEAN)),
+            ),
+            folded=(
+                accuracy_grid(accuracy, MATCHED),
+                *_filled(balanced_grid(balanced, MATCHED)),
+            )
+            if both
+            else (),
         ),
         Part("bars", "Accuracy per attack and path", plots.get("bars", ())),
         Part("ladder", "Ladder of knowledge", plots.get("ladder", ())),

@@ -19,6 +19,7 @@ from pyarrow import parquet
 from synthetic import make_run, make_table
 
 from robustgen import columns
+from robustgen.balanced import BALANCED_COLUMNS
 from robustgen.checks import CHECK_COLUMNS, checks_frame
 from robustgen.checks.finding import Finding
 from robustgen.columns import COSTS, PREDICTIONS, REPORT_FRAMES, column_table, names
@@ -38,8 +39,13 @@ REWRITE = "run `python tests/test_files_doc.py`"
 
 TABLES = {
     "accuracy.csv": columns.ACCURACY,
+    "balanced.csv": columns.BALANCED,
     "predictions.parquet": columns.PREDICTIONS,
-    **{name: shown for name, (_, shown) in REPORT_FRAMES.items() if name != "accuracy"},
+    **{
+        name: shown
+        for name, (_, shown) in REPORT_FRAMES.items()
+        if name not in ("accuracy", "balanced")
+    },
 }
 
 
@@ -110,14 +116,16 @@ def test_every_frame_of_a_report_is_described():
 
 def test_columns_are_those_that_are_counted():
     assert names(columns.ACCURACY) == ACCURACY_COLUMNS
+    assert names(columns.BALANCED) == BALANCED_COLUMNS
     assert names(columns.PREDICTIONS) == PREDICTION_COLUMNS
     assert names(columns.CHECKS) == CHECK_COLUMNS
     assert names(COSTS) == COST_NAMES
 
 
-def test_accuracy_csv_has_the_columns_of_its_description(folder: Path):
-    first = (folder / "accuracy.csv").read_text().splitlines()[0]
-    assert tuple(first.split(",")) == names(columns.ACCURACY)
+@pytest.mark.parametrize("name", ["accuracy", "balanced"])
+def test_a_csv_has_the_columns_of_its_description(name: str, folder: Path):
+    first = (folder / f"{name}.csv").read_text().splitlines()[0]
+    assert tuple(first.split(",")) == names(REPORT_FRAMES[name][1])
 
 
 def test_predictions_parquet_describes_its_own_columns(folder: Path):
