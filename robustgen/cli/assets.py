@@ -18,21 +18,27 @@ from robustgen.projection_settings import METHODS, ProjectionSettings
 def train_command(
     recipe: Annotated[
         str,
-        typer.Argument(help="A YAML file, or digits or faces.", autocompletion=recipes),
+        typer.Argument(
+            help="A YAML file, or an asset that ships.", autocompletion=recipes
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option(help="Folder to write. [default: assets/RECIPE]")
     ] = None,
     seed: Seed = None,
+    device: Annotated[
+        DeviceOption, typer.Option(help="auto: cuda if there is one.")
+    ] = DeviceOption.AUTO,
 ) -> None:
     """Trains generator, encoder and classifier assets from a recipe."""
     folder = out or Path("assets") / Path(recipe).stem
     writable(folder)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with interruptible("Checkpoints are kept; the same command continues."):
+        from robustgen.devices import find_device
         from robustgen.training.train import train
 
-        train(recipe, folder, seed)
+        train(recipe, folder, seed, find_device(device.value))
     typer.echo(f"Written to {folder}/")
 
 

@@ -26,7 +26,7 @@ class EncoderConfig:
     """Sizes of a split encoder.
 
     Args:
-        resolution: Side of the images in pixels, a multiple of `2 ** (len(widths) - 1)`.
+        resolution: Side of the images in pixels; divides by `2 ** (len(widths) - 1)`.
         img_channels: 3 for color, 1 for grey.
         num_layers: Style layers of the generator; the code is repeated for each.
         coarse_dim: Length of the coarse part of the code.

@@ -1,8 +1,9 @@
 """Encoder and generator, trained together on images alone.
 
-No renderer parameters, no pairs, no attack-like noise; labels only where a recipe weighs
-pixels by `relevance`. Two stages: an auto-encoder, then the same with a discriminator and a cycle on images whose coarse and
-fine codes come from two different images.
+No renderer parameters, no pairs, no attack-like noise; labels only where a recipe
+weighs pixels by `relevance`. Two stages: an auto-encoder, then the same with a
+discriminator and a cycle on images whose coarse and fine codes come from two different
+images.
 """
 
 import copy
@@ -312,8 +313,7 @@ def train_second_stage(
         totals += torch.stack([pixels, critic_loss, cycle]).detach().cpu()
         if _checkpoint_due(step, stage.steps):
             means = (totals / (step + 1 - told.step)).tolist()
-            names = ("pixels", "critic", "cycle")
-            losses = dict(zip(names, means, strict=True))
+            losses = {"pixels": means[0], "critic": means[1], "cycle": means[2]}
             told.save(step + 1, time.monotonic() - began, losses)
             totals.zero_()
     return told.seconds

@@ -12,6 +12,7 @@ from robustgen.attacks.pgd import pgd
 from robustgen.classifiers.cnn import SmallCNN
 from robustgen.rngs import rng_for
 from robustgen.threat import Threat
+from robustgen.training.generated import load_view_maker
 from robustgen.training.images import TrainingImages
 from robustgen.training.recipe import AttackedTraining, ClassifierOnly
 from robustgen.types import Images, Labels
@@ -24,8 +25,9 @@ def train_classifier(
 ) -> SmallCNN:
     """Cross-entropy on augmented training images: Adam with decoupled decay, cosine.
 
-    Where the recipe says `adversarial`, each batch is attacked before the network sees
-    it, and no clean image is trained on.
+    Where the recipe says `views_of`, two of three images are generated ones. Where it
+    says `adversarial`, each batch is attacked before the network sees it, and no clean
+    image is trained on.
     """
     stage = recipe.classifier
     pixels = data.images.float() / 255
@@ -34,17 +36,20 @@ def train_classifier(
     model = SmallCNN(
         pixels.shape[1], classes, stage.widths, mean, std, seed=recipe.seed
     )
-    weight = _class_weights(data, classes).to(data.device) if stage.balanced else None
+    weight = class_weights(data, classes).to(data.device) if stage.balanced else None
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=stage.learning_rate, weight_decay=stage.weight_decay
     )
-    model.train()
+    model = model.to(data.device).train()
+    make = load_view_maker(stage.views_of, data.device) if stage.views_of else None
     for step in range(stage.steps):
         decay = 0.5 * (1 + math.cos(math.pi * step / stage.steps))
         optimizer.param_groups[0]["lr"] = stage.learning_rate * decay
         images, labels = data.batch(
             stage.batch, recipe.augmentation, recipe.seed, "classifier", step
         )
+        if make is not None:
+            images = make(images, rng_for(recipe.seed, "classifier", "views", step))
         if stage.adversarial is not None:
             images = attacked(
                 model, images, labels, stage.adversarial, step, recipe.seed
@@ -60,7 +65,7 @@ def train_classifier(
     return model.eval().requires_grad_(False)
 
 
-def _class_weights(data: TrainingImages, classes: int) -> Tensor:
+def class_weights(data: TrainingImages, classes: int) -> Tensor:
     """Weights under which every class counts the same; mean 1 over the images."""
     counts = torch.bincount(data.labels, minlength=classes)
     return len(data.labels) / (classes * counts)

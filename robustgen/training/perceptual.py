@@ -30,7 +30,7 @@ def contrastive_loss(a: Tensor, b: Tensor, temperature: float) -> Tensor:
     cosines = both @ both.T / temperature
     cosines.fill_diagonal_(-torch.inf)
     n = len(a)
-    partner = torch.cat([torch.arange(n, 2 * n), torch.arange(n)])
+    partner = torch.arange(2 * n, device=both.device).roll(n)
     return F.cross_entropy(cosines, partner)
 
 
@@ -47,6 +47,7 @@ def train_perceptual(data: TrainingImages, recipe: Recipe) -> PerceptualNet:
     )
     initialize(network, recipe.seed, "perceptual")
     initialize(head, recipe.seed, "perceptual head")
+    network, head = network.to(data.device), head.to(data.device)
     optimizer = torch.optim.Adam(
         [*network.parameters(), *head.parameters()], lr=stage.learning_rate
     )
@@ -57,9 +58,10 @@ def train_perceptual(data: TrainingImages, recipe: Recipe) -> PerceptualNet:
         rng = rng_for(recipe.seed, "perceptual views", step)
         embeddings: list[Tensor] = []
         for _ in range(2):
-            view = augment(images, VIEW, rng)
+            view = augment(images.cpu(), VIEW, rng)
             noise = torch.randn(view.shape, generator=rng) * stage.noise
-            embeddings.append(head(network.features(view + noise)[-1]))
+            noisy = (view + noise).to(data.device)
+            embeddings.append(head(network.features(noisy)[-1]))
         loss = contrastive_loss(embeddings[0], embeddings[1], stage.temperature)
         optimizer.zero_grad()
         loss.backward()

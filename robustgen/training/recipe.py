@@ -130,7 +130,10 @@ class AttackedTraining(_Model):
 
 
 class ClassifierRecipe(_Model):
-    """An ordinary, undefended classifier, unless it says `adversarial`."""
+    """An ordinary, undefended classifier, unless it says `adversarial`.
+
+    `views_of` makes it the classifier of a defense (`-Rec` of arXiv:1805.06605).
+    """
 
     steps: int
     batch: int = 64
@@ -139,6 +142,11 @@ class ClassifierRecipe(_Model):
     weight_decay: float = 1e-4
     balanced: bool = Field(
         default=False, description="Whether each class weighs the same in the loss."
+    )
+    views_of: str | None = Field(
+        default=None,
+        description="Family of assets, or its folder, whose reconstructions and "
+        "style-mixed views take the place of two thirds of the images.",
     )
     adversarial: AttackedTraining | None = None
 

@@ -196,6 +196,20 @@ def test_an_interrupted_training_gives_the_same_files(
     }
     assert whole["sha256"] == killed["sha256"]
     assert whole["quality"] == killed["quality"]
+    courses = [
+        [line.split(",") for line in path.read_text().splitlines()]
+        for path in (
+            tmp_path / run / "checkpoints" / f"{stage}.csv"
+            for stage in ("stage1", "stage2")
+            for run in ("whole", "killed")
+        )
+    ]
+    # Steps and losses; the second column is seconds.
+    kept = [[[row[0], *row[2:]] for row in course] for course in courses]
+    assert kept[0] == kept[1]
+    assert kept[2] == kept[3]
+    assert [row[0] for row in kept[0]] == ["step", "2", "4", "6"]
+    assert kept[2][0] == ["step", "pixels", "critic", "cycle"]
     for name, digest in whole["sha256"].items():
         assert sha256_of(tmp_path / "whole" / name) == digest
 
@@ -213,8 +227,8 @@ def test_progress_is_logged(
 ):
     with caplog.at_level(logging.INFO):
         train(recipe, tmp_path / "out")
-    assert "stage 1 step 6/6" in caplog.text
-    assert "stage 2 step 4/4" in caplog.text
+    assert "stage1 step 6, " in caplog.text
+    assert "stage2 step 4, " in caplog.text
 
 
 def test_recipes_are_checked(tmp_path: Path):
