@@ -17,7 +17,9 @@ from robustgen.data.dataset import Dataset
 from robustgen.data.digits import load_digits
 from robustgen.data.faces import DEFAULT_LABEL, load_faces
 from robustgen.data.folder import load_folder
+from robustgen.data.mnist import load_mnist
 from robustgen.data.npz import load_npz
+from robustgen.data.smiles import load_smiles
 from robustgen.domain import Domain
 from robustgen.errors import RequestError
 from robustgen.making import make
@@ -73,6 +75,10 @@ def build_dataset(
         return _cats(_needed(domain, asset))
     if asset == "cifar10":
         return _cifar10(_needed(domain, asset))
+    if asset == "smiles":
+        return load_smiles(data_folder())
+    if asset == "mnist":
+        return load_mnist(data_folder())
     return load_digits()
 
 

@@ -8,12 +8,19 @@ import time
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from robustgen.assembling import (
+    assemble,
+    content_digest,
+    read_arrays,
+    write_arrays,
+)
 from robustgen.errors import RequestError
 from robustgen.files import sha256_of
-from robustgen.full_assets import Archive
+from robustgen.full_assets import Archive, Assembly, find_archive
 from robustgen.progress import Progress, Silent
 from robustgen.sources import SourceFile, archive_files, asset_files, file_lines
 from robustgen.transfer import Remote, download, megabytes
@@ -26,18 +33,22 @@ class FetchedFile:
 
     Args:
         path: Where it lies.
-        status: `present` before, `downloaded`, or `unpacked` from an archive.
+        status: `present` before, `downloaded`, `unpacked` from an archive, or
+            `assembled` from what one or several hold.
         bytes: Size; of a folder, the size of its files.
         sha256: Digest of the file, or of the archive that it was unpacked from; empty
-            for a folder that was there before.
+            for a folder that was there before. Of a file that is assembled, that of the
+            arrays in it.
         verified: Whether a digest that a source states was compared, and is the same.
+        of_content: Whether the digest is that of the arrays in the file.
     """
 
     path: Path
-    status: Literal["present", "downloaded", "unpacked"]
+    status: Literal["present", "downloaded", "unpacked", "assembled"]
     bytes: int
     sha256: str
     verified: bool
+    of_content: bool = False
 
 
 def fetch(
@@ -137,6 +148,11 @@ def fetch_files(
             _check_size(file)
         if all(file.present for file in archive_users(archive.name)):
             path.unlink()
+    for file in lacking:
+        if file.assembly is not None:
+            found[file] = _assembled(
+                file, file.assembly, progress=progress, opener=opener, pause=pause
+            )
     return [found[file] for file in files]
 
 
@@ -152,7 +168,11 @@ def fetched_lines(name: str, fetched: Sequence[FetchedFile]) -> list[str]:
     for file in fetched:
         lines.append(f"{file.status:10}  {file.path}  {megabytes(file.bytes)}")
         source = "the archive's sha256" if file.status == "unpacked" else "sha256"
-        if file.verified:
+        if file.of_content:
+            lines.append(
+                "            its arrays are those that shipped networks were trained on"
+            )
+        elif file.verified:
             lines.append(f"            {source} is the one published")
         elif file.sha256:
             lines.append(
@@ -196,6 +216,37 @@ def _archive(
     return digest
 
 
+def _assembled(
+    file: SourceFile,
+    assembly: Assembly,
+    *,
+    progress: Progress,
+    opener: urllib.request.OpenerDirector | None,
+    pause: Callable[[float], None],
+) -> FetchedFile:
+    """Fetches the archives, makes the file of them, and deletes them."""
+    paths: list[Path] = []
+    for name in assembly.archives:
+        archive = find_archive(name)
+        path = _archive_path(file, archive)
+        how = f"download it as {path}, then fetch again."
+        paths.append(path)
+        _archive(archive, path, how, progress=progress, opener=opener, pause=pause)
+    arrays = assemble(assembly.assembler, paths)
+    digest = content_digest(arrays)
+    if digest != assembly.content:
+        raise RequestError(
+            f"{file.asset}: {', '.join(map(str, paths))} give arrays with sha256\n  "
+            f"{digest}, expected\n  {assembly.content}. Nothing was written: the "
+            "archive has changed at its origin, or this version of Pillow "
+            f"({version('pillow')}) decodes its pictures to other pixels."
+        )
+    write_arrays(arrays, file.location)
+    for path in paths:
+        path.unlink()
+    return _fetched(file, "assembled", digest, assembly.content)
+
+
 def _checked(file: SourceFile) -> FetchedFile:
     """What is there already.
 
@@ -205,6 +256,11 @@ def _checked(file: SourceFile) -> FetchedFile:
     _check_size(file)
     if file.count:
         return _fetched(file, "present", "", None)
+    if file.assembly is not None:
+        digest = content_digest(read_arrays(file.location))
+        if digest != file.assembly.content:
+            raise _other_digest(file.location, digest, file.assembly.content)
+        return _fetched(file, "present", digest, file.assembly.content)
     digest = sha256_of(file.location)
     if file.sha256 not in (None, digest):
         raise _other_digest(file.location, digest, file.sha256)
@@ -228,7 +284,7 @@ def _other_digest(path: Path, digest: str, expected: str | None) -> RequestError
 
 def _fetched(
     file: SourceFile,
-    status: Literal["present", "downloaded", "unpacked"],
+    status: Literal["present", "downloaded", "unpacked", "assembled"],
     digest: str,
     published: str | None,
 ) -> FetchedFile:
@@ -239,4 +295,5 @@ def _fetched(
         bytes=sum(part.stat().st_size for part in parts),
         sha256=digest,
         verified=published is not None and digest == published,
+        of_content=file.assembly is not None,
     )

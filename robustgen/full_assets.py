@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from robustgen.documents import read_document
 from robustgen.errors import unknown_name
+from robustgen.names import Assembler
 from robustgen.schema import Count, Items, Name, Record, brief, fault, validate
 
 _FOLDER = Path(__file__).with_name("downloads")
@@ -55,6 +56,16 @@ class Archive(Record):
     """Digest, where a source states one."""
 
 
+class Assembly(Record):
+    """How a file is put together from archives; see `robustgen.assembling`."""
+
+    assembler: Assembler
+    archives: Annotated[Items[Name], Field(min_length=1)]
+    """What it is made of, in the order that the assembler takes them."""
+    content: _Sha256
+    """Digest of the arrays in the file, see `robustgen.assembling.content_digest`."""
+
+
 class FileEntry(Record):
     """One file of an asset, or a folder of images."""
 
@@ -76,6 +87,8 @@ class FileEntry(Record):
     """Where it may be fetched from without asking anyone."""
     archive: Name | None = None
     """Archive that holds it, in place of `url`."""
+    assembly: Assembly | None = None
+    """How it is made of archives, in place of `url`."""
     member: _RelativePath | None = None
     """How its path in the archive ends; by default `path`."""
     count: Annotated[int, Field(ge=0)] = 0
@@ -85,8 +98,9 @@ class FileEntry(Record):
 
     @model_validator(mode="after")
     def _one_way(self) -> "FileEntry":
-        if self.url is not None and self.archive is not None:
-            raise fault("comes from `url` or from `archive`, not from both.")
+        ways = (self.url, self.archive, self.assembly)
+        if sum(way is not None for way in ways) > 1:
+            raise fault("comes from `url`, `archive` or `assembly`, not from several.")
         if self.member is not None and self.archive is None:
             raise fault("`member` needs `archive`.")
         if self.sha256 is not None and self.url is None:

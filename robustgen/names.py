@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Literal, TypeAlias
 
 KINDS = ("dataset", "classifier", "generator", "encoder", "perceptual")
 """What a pair of a suite is made of."""
@@ -25,6 +26,9 @@ EMBEDDED: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 """Assets that ship in the package, by kind."""
+
+Assembler: TypeAlias = Literal["smiles", "mnist"]
+"""Data sets that `robustgen.assembling` puts together from archives."""
 
 NONE = "none"
 """What a pair says of a network that it does without."""

@@ -15,6 +15,7 @@ from robustgen.assets import asset_names, asset_path
 from robustgen.errors import RequestError, unknown_name
 from robustgen.full_assets import (
     Archive,
+    Assembly,
     Asset,
     FileEntry,
     all_assets,
@@ -46,6 +47,7 @@ class SourceFile:
         url: Where it may be fetched from without asking anyone.
         archive: Archive that holds it, in place of `url`.
         member: How its path in the archive ends.
+        assembly: How it is put together from archives, in place of `url`.
         count: Number of files at least if it is a folder, else 0.
         pattern: Which files of the folder count.
     """
@@ -63,6 +65,7 @@ class SourceFile:
     url: str | None = None
     archive: Archive | None = None
     member: str = ""
+    assembly: Assembly | None = None
     count: int = 0
     pattern: str = "*"
 
@@ -95,7 +98,8 @@ class SourceFile:
     @property
     def automatic(self) -> bool:
         """Whether `robustgen fetch` can get it."""
-        return self.url is not None or self.archive is not None
+        ways = (self.url, self.archive, self.assembly)
+        return any(way is not None for way in ways)
 
 
 class ProfileChoice(NamedTuple):
@@ -263,7 +267,8 @@ def file_lines(files: Iterable[SourceFile]) -> list[str]:
             f"      {file.how}",
         ]
         if file.automatic:
-            lines.append(f"      or: robustgen fetch {file.asset}")
+            other = "or: " if file.assembly is None else ""
+            lines.append(f"      {other}robustgen fetch {file.asset}")
     return lines
 
 
@@ -324,6 +329,7 @@ def _source(asset: Asset, file: FileEntry) -> SourceFile:
         url=file.url,
         archive=find_archive(file.archive) if file.archive else None,
         member=file.member or file.path,
+        assembly=file.assembly,
         count=file.count,
         pattern=file.pattern,
     )

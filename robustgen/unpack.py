@@ -84,7 +84,7 @@ def unpack(archive: Path, wanted: Sequence[Wanted]) -> None:
         staged = [
             holds[want.target.parent] / str(place) for place, want in enumerate(wanted)
         ]
-        with _refusing_damages(archive):
+        with refusing_damages(archive):
             _extract(archive, wanted, staged)
         for want, source in zip(wanted, staged, strict=True):
             if not source.exists():
@@ -153,7 +153,12 @@ def _copy_from_tar(file: tarfile.TarFile, entry: tarfile.TarInfo, target: Path) 
 
 
 @contextlib.contextmanager
-def _refusing_damages(archive: Path) -> Generator[None]:
+def refusing_damages(archive: Path) -> Generator[None]:
+    """Turns what the standard library raises on a damaged archive into a request error.
+
+    Raises:
+        RequestError: the archive is cut off, damaged or locked.
+    """
     try:
         yield
     except _DAMAGES as error:

@@ -28,6 +28,13 @@ ASSET: dict[str, Any] = {
 }
 
 
+MADE: dict[str, Any] = {
+    "assembler": "mnist",
+    "archives": ["a", "b"],
+    "content": "0" * 64,
+}
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "_FOLDER", tmp_path)
@@ -42,7 +49,9 @@ def write(folder: Path, **content: Any) -> None:
 
 
 def test_what_a_suite_may_name():
-    assert full_assets("dataset") == ("cars", "cats", "celebahq", "cifar10")
+    assert full_assets("dataset") == (
+        *("cars", "cats", "celebahq", "cifar10", "mnist", "smiles"),
+    )
     assert full_assets("generator") == (
         *("stylegan2_car", "stylegan2_cat", "stylegan2_cifar10", "stylegan2_ffhq"),
     )
@@ -101,6 +110,8 @@ def test_every_file_can_be_had():
             assert (file.origin or asset.origin).startswith("https://")
             if file.archive:
                 assert find_archive(file.archive).url
+            for archive in () if file.assembly is None else file.assembly.archives:
+                assert find_archive(archive).url
     assert len(paths) == len(set(paths))
 
 
@@ -149,7 +160,11 @@ def test_templates(folder: Path):
         ({"path": "/net.pth"}, "should be a plain path below a folder"),
         ({"url": "file:///etc/passwd"}, "url: should be"),
         ({"url": "https://example.org"}, "url: should be"),
-        ({"url": "https://e.org/x", "archive": "a"}, "from `url` or from `archive`"),
+        ({"url": "https://e.org/x", "archive": "a"}, "`url`, `archive` or `assembly`"),
+        ({"assembly": MADE, "archive": "a"}, "`assembly`, not from several"),
+        ({"assembly": {**MADE, "archives": []}}, "archives: Value should have at least 1 item"),
+        ({"assembly": {**MADE, "assembler": "digits"}}, "assembler: unknown value 'digits'. Known: mnist, smiles"),
+        ({"assembly": {**MADE, "content": "ab"}}, "content: should be"),
         ({"member": "x"}, "`member` needs `archive`."),
         ({"count": 3, "url": "https://e.org/x"}, "a folder cannot come from `url`"),
         ({"sha256": "ab", "url": "https://e.org/x"}, "sha256: should be"),

@@ -291,6 +291,48 @@ def test_a_full_profile_of_ones_own_needs_no_files(suite: Suite):
     assert choose_profile(mine, "full").message == "Profile: full."
 
 
+@pytest.mark.parametrize(
+    ("name", "file", "size", "line"),
+    [
+        (
+            "smiles",
+            "smiles/smiles64.npz",
+            "43 MB, from https://github.com/hromi/SMILEsmileD",
+            "made of the photographs of that repository by:",
+        ),
+        (
+            "mnist",
+            "mnist/mnist8k.npz",
+            "1 MB, from https://storage.googleapis.com/cvdf-datasets/mnist/",
+            "made of the first 8,000 test images there by:",
+        ),
+    ],
+)
+def test_a_data_set_to_fetch_beside_networks_that_ship(
+    suite: Suite, tmp_path: Path, name: str, file: str, size: str, line: str
+):
+    networks = dict.fromkeys(("classifier", "generator", "encoder"), "digits")
+    profile = changed_pair(suite, dataset=name, perceptual="digits", **networks)
+    mine = suite.model_copy(update={"profiles": Profiles(full=profile)})
+    with pytest.raises(RequestError) as caught:
+        choose_profile(mine)
+    assert caught.value.exit_code == 2
+    assert str(caught.value) == (
+        "Suite 'celebahq_smiling': profile full lacks these files (1):\n"
+        f"  {tmp_path}/data/{file}\n"
+        f"      for {name}, {size}\n"
+        f"      {line}\n"
+        f"      robustgen fetch {name}\n"
+        "This suite has no profile that needs no download."
+    )
+    (needed,) = full_files(profile)
+    needed.location.parent.mkdir(parents=True)
+    needed.location.touch()
+    assert choose_profile(mine) == (
+        *("full", "Profile: full (every file it needs is on disk)."),
+    )
+
+
 def test_a_suite_without_full(suite: Suite):
     digits = load_suite("digits")
     assert choose_profile(digits).message.startswith("Profile: embedded (no download")

@@ -1,7 +1,8 @@
 """SMILEs: 64 px photographs of faces, gray, labeled by whether they smile.
 
-The set of the repository hromi/SMILEsmileD: faces found in news photographs, with the
-light and pose that they had. 28% of them smile.
+The set of the repository hromi/SMILEsmileD (Hromada et al., 2010): faces cut out of
+photographs of several sources, with the light and pose that they had. 28% of them
+smile. The file is made by `robustgen.assembling`; docs/data.md is its card.
 """
 
 from importlib import resources
