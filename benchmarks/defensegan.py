@@ -246,12 +246,16 @@ def measure(
 ) -> dict[str, Any]:
     """All pairs and attacks of a suite; `out` holds what is done so far.
 
+    The embedded profile; the full one of a suite that has no other.
+
     Raises:
         RequestError: the suite is wrong, or its projection is not `hybrid`.
     """
+    loaded = load_suite(suite)
+    profile = "full" if loaded.profiles.embedded is None else "embedded"
     cases = [
         case
-        for case in resolve_cases(load_suite(suite), "embedded")
+        for case in resolve_cases(loaded, profile)
         if not isinstance(case.attack, TierAttack)
     ]
     reused: dict[tuple[Setting, int], Picture] = {}
