@@ -3,8 +3,9 @@
     python benchmarks/duplicates.py smiles 0.92 > robustgen/data/smiles_dropped.txt
     python benchmarks/duplicates.py mnist 0.99
 
-One line for each image to drop, then, as comments on stderr, how many images lie above
-each of some thresholds. 15 seconds on one core.
+One line for each image to drop. As comments on stderr: how many images lie above each
+of some thresholds; labels of the dropped, and how many resemble one of another label;
+and every two images that are the same, with splits and labels. 15 seconds on one core.
 """
 
 import argparse
@@ -47,6 +48,21 @@ def main() -> None:
             f"# {threshold}: {above.count('train')} train, {above.count('val')} val",
             file=sys.stderr,
         )
+    labels = stored.labels
+    other = sum(labels[one.row] != labels[one.held_out] for one in chosen)
+    print(
+        f"# {other} of {len(chosen)} with another label; their own labels: "
+        f"{sorted({int(labels[one.row]) for one in chosen})}",
+        file=sys.stderr,
+    )
+    first: dict[bytes, int] = {}
+    for row, image in enumerate(images):
+        same = first.setdefault(image.tobytes(), row)
+        if same != row:
+            print(
+                f"# the same: {split[same]} {labels[same]}, {split[row]} {labels[row]}",
+                file=sys.stderr,
+            )
 
 
 if __name__ == "__main__":

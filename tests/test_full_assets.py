@@ -162,8 +162,14 @@ def test_templates(folder: Path):
         ({"url": "https://example.org"}, "url: should be"),
         ({"url": "https://e.org/x", "archive": "a"}, "`url`, `archive` or `assembly`"),
         ({"assembly": MADE, "archive": "a"}, "`assembly`, not from several"),
-        ({"assembly": {**MADE, "archives": []}}, "archives: Value should have at least 1 item"),
-        ({"assembly": {**MADE, "assembler": "digits"}}, "assembler: unknown value 'digits'. Known: mnist, smiles"),
+        (
+            {"assembly": {**MADE, "archives": []}},
+            "archives: Value should have at least 1 item",
+        ),
+        (
+            {"assembly": {**MADE, "assembler": "digits"}},
+            "assembler: unknown value 'digits'. Known: mnist, smiles",
+        ),
         ({"assembly": {**MADE, "content": "ab"}}, "content: should be"),
         ({"member": "x"}, "`member` needs `archive`."),
         ({"count": 3, "url": "https://e.org/x"}, "a folder cannot come from `url`"),
