@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -37,7 +38,7 @@ def measuring(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def row(
     tables: ModuleType,
     setting: tuple[str, int, int],
-    right: list[float],
+    right: Sequence[float],
     *,
     attack: str = "fgsm",
     classifier: str = "mnist",

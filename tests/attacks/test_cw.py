@@ -100,6 +100,22 @@ def test_saturated_images_are_broken_and_upstream_moves_no_pixel(level: float):
     assert (predictions(model, outcome.images) == 1).all()
 
 
+@pytest.mark.parametrize("level", [0.0, 1.0])
+def test_the_settings_of_defense_gan_move_saturated_pixels(level: float):
+    # 100 steps at a rate of 10 with one constant, 100 (arXiv:1805.06605, whitebox.py).
+    # The first step of Adam takes every pixel to the other end: far, but broken.
+    sign = 1.0 if level == 1.0 else -1.0
+    model = Linear(sign * FLAT, bias=0.2 - (1.28 if level == 1.0 else 0.0))
+    images, labels = torch.full((3, 1, 8, 8), level), torch.zeros(3, dtype=torch.int64)
+    upstream = torchattacks.CW(model, c=100, steps=100, lr=10)(images, labels)
+    assert torch.equal(upstream, images)
+    published: dict[str, Any] = {"steps": 100, "learning_rate": 10, "constants": (100,)}
+    outcome = run(model, images, labels, **published)
+    assert outcome.success.all()
+    assert (outcome.distance_linf > 0.9).all()
+    assert outcome.forwards.tolist() == [100] * 3
+
+
 CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
     "logits": lambda z: z,
     "all negative": lambda z: z - 100,
