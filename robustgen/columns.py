@@ -197,13 +197,13 @@ BALANCED = (
     ),
     _share(
         "balanced_low",
-        "Lower end of the 95% interval of `balanced_accuracy`: Wilson's of every "
-        "class, put together by MOVER.",
+        "Lower end of its 95% interval: the hull of Wilson's of every class, put "
+        "together by MOVER, and Wilson's of the effective number of samples.",
         NO_SAMPLES,
     ),
     _share(
         "balanced_high",
-        "Upper end of the 95% interval of `balanced_accuracy`.",
+        "Upper end of its 95% interval.",
         NO_SAMPLES,
     ),
     ALPHA_FROM,

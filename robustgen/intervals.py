@@ -79,10 +79,12 @@ def share_mean_interval(
 ) -> Interval:
     """Interval of the unweighted mean of K independent shares, in closed form.
 
-    Each share keeps its Wilson interval; their distances from the share add up as
-    squares, on either side (MOVER; Zou & Donner, 2008, Statistics in Medicine 27(10)).
-    For one share this is `wilson_interval`. Like that, it does not shrink to a point
-    where all samples agree.
+    The hull of two intervals. MOVER adds the distances of each share from the ends of
+    its Wilson interval as squares (Zou & Donner, 2008, Statistics in Medicine 27(10));
+    it is too low for ten shares near 1: 0.88 of such intervals hold the truth. Wilson's
+    of the effective number of samples (Korn & Graubard, 1998, Survey Methodology 24(2))
+    is right there, and too narrow for two shares of very unequal `n`. For one share
+    both are `wilson_interval`. Neither shrinks to a point where all samples agree.
 
     Args:
         right: Sums of values in [0, 1], one per share.
@@ -94,13 +96,41 @@ def share_mean_interval(
     """
     if not len(n):
         return Interval(float("nan"), float("nan"))
-    ends = [wilson_interval(float(r), int(of)) for r, of in zip(right, n, strict=True)]
+    lows, highs = _wilson_ends(right / n, n.astype(np.float64))
     shares = right / n
-    below = shares - np.array([low for low, _ in ends])
-    above = np.array([high for _, high in ends]) - shares
     mean = float(shares.mean())
-    low, high = (float(np.sqrt(np.square(d).sum())) / len(n) for d in (below, above))
-    return Interval(max(0.0, mean - low), min(1.0, mean + high))
+    below, above = (
+        float(np.sqrt(np.square(d).sum())) / len(n)
+        for d in (shares - lows, highs - shares)
+    )
+    low, high = _wilson_ends(np.array([mean]), np.array([_effective(shares, n)]))
+    return Interval(
+        max(0.0, min(mean - below, float(low[0]))),
+        min(1.0, max(mean + above, float(high[0]))),
+    )
+
+
+def _wilson_ends(
+    shares: Float[np.ndarray, " k"], n: Float[np.ndarray, " k"]
+) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
+    """Both ends of Wilson's interval, of numbers of samples that need not be whole."""
+    z = float(norm.ppf((1 + CONFIDENCE) / 2))
+    center = (shares + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = np.sqrt(shares * (1 - shares) / n + (z / (2 * n)) ** 2) * z / (1 + z**2 / n)
+    return np.clip(center - half, 0.0, 1.0), np.clip(center + half, 0.0, 1.0)
+
+
+def _effective(shares: Float[np.ndarray, " k"], n: Int[np.ndarray, " k"]) -> float:
+    """Samples of one share whose estimate would vary as the mean of these does.
+
+    Two samples of the mean are added to each share, so that one of 0 or 1 varies too.
+    """
+    drawn = (shares * n + 2 * shares.mean()) / (n + 2)
+    variance = float((drawn * (1 - drawn) / n).sum()) / len(n) ** 2
+    mean = float(drawn.mean())
+    if variance == 0:
+        return len(n) ** 2 / float((1 / n).sum())
+    return mean * (1 - mean) / variance
 
 
 def bootstrap_interval(
