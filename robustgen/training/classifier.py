@@ -46,7 +46,11 @@ def train_classifier(
         decay = 0.5 * (1 + math.cos(math.pi * step / stage.steps))
         optimizer.param_groups[0]["lr"] = stage.learning_rate * decay
         images, labels = data.batch(
-            stage.batch, recipe.augmentation, recipe.seed, "classifier", step
+            stage.batch,
+            stage.augmentation or recipe.augmentation,
+            recipe.seed,
+            "classifier",
+            step,
         )
         if make is not None:
             images = make(images, rng_for(recipe.seed, "classifier", "views", step))

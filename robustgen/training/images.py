@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from robustgen.data.dataset import Dataset
@@ -129,7 +129,27 @@ def augment(images: Images, recipe: AugmentationRecipe, rng: torch.Generator) ->
         images = images * (1 - recipe.gain * (u[:, 5] + 1) / 2).view(n, 1, 1, 1)
     if recipe.light:
         images = relight(images, recipe.light, rng)
+    if recipe.blur:
+        images = blur(images, torch.rand(n, generator=rng) * recipe.blur)
     return images
+
+
+def blur(images: Images, std: Float[Tensor, " n"]) -> Images:
+    """Gaussian blur of each image by its own standard deviation, pixels.
+
+    Borders are mirrored; the kernel ends at three standard deviations of the widest.
+    """
+    n, channels, height, width = images.shape
+    reach = max(1, math.ceil(3 * float(std.max())))
+    offsets = torch.arange(-reach, reach + 1).float()
+    # A std of 0 leaves one weight: that of the pixel itself.
+    kernel = torch.exp(-(offsets**2) / (2 * std.clamp(min=1e-3)[:, None] ** 2))
+    kernel = (kernel / kernel.sum(dim=1, keepdim=True)).repeat_interleave(channels, 0)
+    x = images.reshape(1, n * channels, height, width)
+    x = F.pad(x, (reach, reach, reach, reach), mode="reflect")
+    x = F.conv2d(x, kernel[:, None, None, :], groups=n * channels)
+    x = F.conv2d(x, kernel[:, None, :, None], groups=n * channels)
+    return x.view(n, channels, height, width)
 
 
 def relight(images: Images, strength: float, rng: torch.Generator) -> Images:

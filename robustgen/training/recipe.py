@@ -47,6 +47,7 @@ class AugmentationRecipe(_Model):
     light: float = Field(
         default=0.0, description="Strength of tone curves, contrast and gradients."
     )
+    blur: float = Field(default=0.0, description="Largest std of a blur, pixels.")
     border: Literal["zeros", "reflection"] = Field(
         default="zeros", description="What moves into the image from outside."
     )
@@ -140,6 +141,9 @@ class ClassifierRecipe(_Model):
     learning_rate: float = 2e-3
     widths: tuple[int, int, int] = (32, 64, 96)
     weight_decay: float = 1e-4
+    augmentation: AugmentationRecipe | None = Field(
+        default=None, description="Instead of the recipe's, for the classifier alone."
+    )
     balanced: bool = Field(
         default=False, description="Whether each class weighs the same in the loss."
     )

@@ -1,21 +1,24 @@
 """`robustgen train`: a recipe to a folder of assets and their card."""
 
+import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar, cast
 
 import torch
 import yaml
+from torch import nn
 
 from robustgen.assets import asset_path
-from robustgen.classifiers.load import save_classifier
+from robustgen.classifiers.load import load_classifier, save_classifier
 from robustgen.data.dataset import Dataset
 from robustgen.data.faces import DEFAULT_LABEL, load_faces
 from robustgen.errors import RequestError
 from robustgen.files import sha256_of, write_text
 from robustgen.gan.load import save_encoder, save_gan
-from robustgen.perceptual import save_perceptual
+from robustgen.perceptual import load_perceptual, save_perceptual
 from robustgen.training.autoencoder import (
     build_autoencoder,
     train_first_stage,
@@ -47,6 +50,26 @@ ABOUT_ENCODER = (
     "afterwards: mean and covariance by regression, the rest by the sliced Wasserstein "
     "distance."
 )
+
+_NOT_THE_PERCEPTUALS = {
+    "name",
+    "about",
+    "autoencoder",
+    "adversarial",
+    "mapping",
+    "classifier",
+}
+_NOT_THE_CLASSIFIERS = {
+    "name",
+    "about",
+    "generator",
+    "autoencoder",
+    "adversarial",
+    "mapping",
+    "perceptual",
+}
+
+Network = TypeVar("Network", bound=nn.Module)
 
 log = logging.getLogger(__name__)
 
@@ -128,12 +151,20 @@ def _train(
     distance = fit_mapping(gan, encoder, here, plan)
     pca = fit_gan_pca(gan, seed=plan.seed, samples=plan.mapping.pca_samples)
     seconds["mapping"] = time.monotonic() - began
-    began = time.monotonic()
-    classifier = train_classifier(data, plan, len(dataset.class_names)).cpu()
-    seconds["classifier"] = time.monotonic() - began
-    began = time.monotonic()
-    perceptual = train_perceptual(data, plan).cpu()
-    seconds["perceptual"] = time.monotonic() - began
+    classifier, seconds["classifier"] = kept(
+        lambda: train_classifier(data, plan, len(dataset.class_names)).cpu(),
+        checkpoints / "classifier.safetensors",
+        plan.model_dump_json(exclude=_NOT_THE_CLASSIFIERS),
+        save_classifier,
+        load_classifier,
+    )
+    perceptual, seconds["perceptual"] = kept(
+        lambda: train_perceptual(data, plan).cpu(),
+        checkpoints / "perceptual.safetensors",
+        plan.model_dump_json(exclude=_NOT_THE_PERCEPTUALS),
+        save_perceptual,
+        load_perceptual,
+    )
 
     save_gan(gan, out / "generator.safetensors")
     save_encoder(encoder, out / "encoder.safetensors")
@@ -178,6 +209,39 @@ def _train(
         "sha256": {p.name: sha256_of(p) for p in sorted(out.glob("*.safetensors"))},
     }
     return _write_card(card, out)
+
+
+def kept(
+    build: Callable[[], Network],
+    path: Path,
+    recipe: str,
+    save: Callable[[Network, Path], None],
+    load: Callable[[Path], nn.Module],
+) -> tuple[Network, float]:
+    """A network that an earlier call with the same recipe has trained, or a new one.
+
+    Args:
+        build: Trains it.
+        path: Where it is kept; the recipe and the seconds stand beside it.
+        recipe: All that it hangs on.
+        save: Writes it.
+        load: Reads what `save` wrote.
+
+    Returns:
+        The network, and the seconds that its training took.
+    """
+    marker = path.with_suffix(".json")
+    if marker.exists() and path.exists():
+        known = json.loads(marker.read_text(encoding="utf-8"))
+        if known["recipe"] == recipe and known["sha256"] == sha256_of(path):
+            return cast("Network", load(path)), float(known["seconds"])
+    began = time.monotonic()
+    network = build()
+    seconds = time.monotonic() - began
+    save(network, path)
+    known = {"recipe": recipe, "seconds": seconds, "sha256": sha256_of(path)}
+    write_text(marker, json.dumps(known, indent=1))
+    return network, seconds
 
 
 def _train_classifier_only(

@@ -13,7 +13,7 @@ from robustgen.gan.encoder import EncoderConfig, SplitEncoder
 from robustgen.rngs import rng_for
 from robustgen.training.classifier import class_weights
 from robustgen.training.generated import load_view_maker
-from robustgen.training.images import TrainingImages, augment, relight
+from robustgen.training.images import TrainingImages, augment, blur, relight
 from robustgen.training.losses import gradient_l1, laplacian_l1
 from robustgen.training.recipe import AugmentationRecipe
 from robustgen.training.relevance import relevance_weights
@@ -50,6 +50,23 @@ def test_light_is_drawn_for_each_image():
     lit = augment(x, AugmentationRecipe(light=0.5), rng_for(0, "light"))
     assert len({float(image.mean()) for image in lit}) == 4
     assert 0 <= float(lit.min()) <= float(lit.max()) <= 1
+
+
+def test_blur_is_drawn_for_each_image_and_keeps_the_mean():
+    x = grays(3, 32)
+    std = torch.tensor([0.0, 1.0, 3.0])
+    blurred = blur(x, std)
+    torch.testing.assert_close(blurred[0], x[0])
+    # A point spreads to the weights of a normal distribution.
+    point = torch.zeros(1, 1, 33, 33)
+    point[..., 16, 16] = 1
+    spread = blur(point, torch.tensor([2.0]))[0, 0]
+    assert float(spread.sum()) == pytest.approx(1.0, abs=1e-5)
+    ratio = float(spread[16, 18] / spread[16, 16])
+    assert ratio == pytest.approx(math.exp(-(2**2) / (2 * 2**2)), rel=1e-5)
+    torch.testing.assert_close(spread, spread.T)
+    detail = (blurred[..., 1:] - blurred[..., :-1]).abs().mean(dim=(1, 2, 3))
+    assert detail[0] > detail[1] > detail[2]
 
 
 def test_reflection_moves_no_black_into_the_image():

@@ -359,3 +359,22 @@ def test_training_attacks_that_cannot_cross_their_ball_are_refused(tmp_path: Pat
     path.write_text(ATTACKED.replace("step_size: 24/255", "step_size: 1/255"))
     with pytest.raises(RequestError, match="cannot cross its ball"):
         load_recipe(path)
+
+
+def test_a_finished_network_is_kept_until_its_recipe_changes(
+    recipe: Path, tmp_path: Path
+):
+    out = tmp_path / "out"
+    first = yaml.safe_load(train(recipe, out).read_text())["sha256"]
+    marker = out / "checkpoints" / "classifier.json"
+    before = marker.stat().st_mtime_ns
+    assert yaml.safe_load(train(recipe, out).read_text())["sha256"] == first
+    assert marker.stat().st_mtime_ns == before
+    # A damaged file is trained again.
+    weights = out / "checkpoints" / "classifier.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert yaml.safe_load(train(recipe, out).read_text())["sha256"] == first
+    recipe.write_text(TINY.replace("classifier: {steps: 3", "classifier: {steps: 4"))
+    second = yaml.safe_load(train(recipe, out).read_text())["sha256"]
+    changed = {name for name in first if first[name] != second[name]}
+    assert changed == {"classifier.safetensors"}
