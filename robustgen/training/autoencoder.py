@@ -223,10 +223,10 @@ def train_first_stage(
         warm = min(1.0, (step + 1) / stage.warmup)
         decay = min(1.0, 2 * (1 - step / stage.steps))
         optimizer.param_groups[0]["lr"] = stage.learning_rate * warm * decay
-        target, relit = _batch(data, recipe, stage.batch, "autoencoder", step)
+        target, seen, relit = _batch(data, recipe, stage.batch, "autoencoder", step)
         rng = rng_for(recipe.seed, "code noise", step)
         with _precision(recipe, data.device):
-            w = model.encoder.styles(target, relit=relit).float()
+            w = model.encoder.styles(seen, relit=relit).float()
             w_plus = w[:, None].expand(-1, model.gan.num_layers, -1)
             noise = torch.randn(w_plus.shape, generator=rng).to(w) * stage.code_noise
             output = model.gan.synthesize(w_plus + noise)
@@ -276,10 +276,10 @@ def train_second_stage(
         decay = min(1.0, 2 * (1 - step / stage.steps))
         optimizer.param_groups[0]["lr"] = stage.learning_rate * decay
         critic_optimizer.param_groups[0]["lr"] = stage.learning_rate * decay
-        target, relit = _batch(data, recipe, stage.batch, "adversarial", step)
+        target, seen, relit = _batch(data, recipe, stage.batch, "adversarial", step)
         rng = rng_for(recipe.seed, "mix", step)
         with _precision(recipe, data.device):
-            w = model.encoder.styles(target, relit=relit).float()
+            w = model.encoder.styles(seen, relit=relit).float()
             mixed = mix_codes(w, recipe, rng)
             output = decode(model.gan, w).float()
             fake = decode(model.gan, mixed).float()
@@ -321,14 +321,24 @@ def train_second_stage(
 
 def _batch(
     data: TrainingImages, recipe: Recipe, size: int, purpose: str, step: int
-) -> tuple[Tensor, Tensor | None]:
-    """Images of one step, and the same in another light where the recipe says so."""
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Images of one step, what the encoder sees of them, and what its coarse part sees.
+
+    The last two differ from the first where the recipe asks for noise or other light.
+    """
+    stage = recipe.autoencoder
     target, _ = data.batch(size, recipe.augmentation, recipe.seed, purpose, step)
-    strength = recipe.autoencoder.coarse_light
-    if not strength:
-        return target, None
+    noise = torch.zeros(())
+    if stage.input_noise:
+        rng = rng_for(recipe.seed, "input noise", purpose, step)
+        strength = torch.rand(size, 1, 1, 1, generator=rng) * stage.input_noise
+        noise = torch.randn(target.shape, generator=rng) * strength
+    seen = target + noise.to(data.device)
+    if not stage.coarse_light:
+        return target, seen, None
     rng = rng_for(recipe.seed, "light", purpose, step)
-    return target, relight(target.cpu(), strength, rng).to(data.device)
+    relit = relight(target.cpu(), stage.coarse_light, rng) + noise
+    return target, seen, relit.to(data.device)
 
 
 def _pixel_weights(data: TrainingImages, recipe: Recipe) -> Tensor | None:

@@ -67,6 +67,10 @@ class AutoencoderRecipe(_Model):
         default=0.0,
         description="Strength of a change of light that the coarse part alone sees.",
     )
+    input_noise: float = Field(
+        default=0.0,
+        description="Largest std of the pixel noise that the encoder alone sees.",
+    )
     relevance: float = Field(
         default=0.0,
         description="Extra weight of the pixels that tell the classes apart best.",
