@@ -19,10 +19,14 @@ EMBEDDED: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "faces_long_hair",
             "faces_mouth_open",
             "faces_raised_brows",
+            "mnist",
+            "mnist_views",
+            "smiles",
+            "smiles_views",
         ),
-        "generator": ("digits", "faces"),
-        "encoder": ("digits", "faces"),
-        "perceptual": ("digits", "faces"),
+        "generator": ("digits", "faces", "mnist", "smiles"),
+        "encoder": ("digits", "faces", "mnist", "smiles"),
+        "perceptual": ("digits", "faces", "mnist", "smiles"),
     }
 )
 """Assets that ship in the package, by kind."""
