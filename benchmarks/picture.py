@@ -5,6 +5,7 @@ python benchmarks/picture.py RUN OUT.png
 
 import argparse
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,8 @@ IMAGES = 2
 """Test images shown under each attack."""
 
 
-ENLARGED = 3
-"""How many pixels of the picture show one of a panel."""
+PANEL = 96
+"""Side of a panel in the picture, pixels at least."""
 
 
 def main() -> None:
@@ -57,10 +58,11 @@ def main() -> None:
 
 def _framed(strip: np.ndarray, count: int) -> np.ndarray:
     """The panels of a strip, enlarged and parted by white lines."""
+    times = math.ceil(PANEL / strip.shape[0])
     return np.concatenate(
         [
             np.pad(
-                panel.repeat(ENLARGED, axis=0).repeat(ENLARGED, axis=1),
+                panel.repeat(times, axis=0).repeat(times, axis=1),
                 ((2, 2), (2, 2), (0, 0)),
                 constant_values=1.0,
             )
