@@ -109,7 +109,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
     )
 
 
-def save_weights(module: nn.Module, path: Path, *, kind: str, config: str) -> None:
+def save_weights(
+    module: nn.Module,
+    path: Path,
+    *,
+    kind: str,
+    config: str,
+    dtype: torch.dtype | None = None,
+) -> None:
     """Writes a module as one safetensors file, whole or not at all.
 
     The header has one entry, since the library writes several in random order and the
@@ -120,8 +127,13 @@ def save_weights(module: nn.Module, path: Path, *, kind: str, config: str) -> No
         path: File to write.
         kind: What the file holds, such as `robustgen.stylegan2.1`.
         config: Sizes of the module, as JSON; found again under `metadata[kind]`.
+        dtype: Type of the numbers in the file; that of the module where None. A reader
+            gets the module's type again, with rounded numbers.
     """
-    state = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
+    state = {
+        k: v.detach().cpu().to(dtype or v.dtype).contiguous()
+        for k, v in module.state_dict().items()
+    }
     with whole_file(path) as temporary:
         save_file(state, temporary, metadata={kind: config})
 

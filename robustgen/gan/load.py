@@ -36,14 +36,30 @@ _GAN_FORMAT = "robustgen.stylegan2.1"
 _ENCODER_FORMAT = "robustgen.split_encoder.1"
 
 
-def save_gan(gan: StyleGAN2, path: Path) -> None:
-    """Writes weights and sizes as one safetensors file, whole or not at all."""
-    save_weights(gan, path, kind=_GAN_FORMAT, config=json.dumps(asdict(gan.config)))
+def save_gan(gan: StyleGAN2, path: Path, dtype: torch.dtype | None = None) -> None:
+    """Writes weights and sizes as one safetensors file, whole or not at all.
+
+    Args:
+        gan: The generator.
+        path: File to write.
+        dtype: Type of the numbers in the file; the generator's where None.
+    """
+    config = json.dumps(asdict(gan.config))
+    save_weights(gan, path, kind=_GAN_FORMAT, config=config, dtype=dtype)
 
 
-def save_encoder(encoder: SplitEncoder, path: Path) -> None:
-    """Writes weights and sizes as one safetensors file, whole or not at all."""
-    save_weights(encoder, path, kind=_ENCODER_FORMAT, config=encoder.config.to_json())
+def save_encoder(
+    encoder: SplitEncoder, path: Path, dtype: torch.dtype | None = None
+) -> None:
+    """Writes weights and sizes as one safetensors file, whole or not at all.
+
+    Args:
+        encoder: The encoder.
+        path: File to write.
+        dtype: Type of the numbers in the file; the encoder's where None.
+    """
+    config = encoder.config.to_json()
+    save_weights(encoder, path, kind=_ENCODER_FORMAT, config=config, dtype=dtype)
 
 
 def load_gan(path_or_name: str | Path) -> StyleGAN2:

@@ -34,6 +34,10 @@ class GeneratorRecipe(_Model):
     )
     encoder_widths: tuple[int, ...] = (32, 64, 96, 128)
     encoder_hidden: int = 256
+    stored: Literal["float32", "float16"] = Field(
+        default="float32",
+        description="Type of the weights in the files; figures are of the stored ones.",
+    )
 
 
 class AugmentationRecipe(_Model):

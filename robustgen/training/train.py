@@ -149,6 +149,9 @@ def _train(
     began = time.monotonic()
     here = TrainingImages(data.images, data.labels)
     distance = fit_mapping(gan, encoder, here, plan)
+    stored = torch.float16 if plan.generator.stored == "float16" else torch.float32
+    round_weights(gan, stored)
+    round_weights(encoder, stored)
     pca = fit_gan_pca(gan, seed=plan.seed, samples=plan.mapping.pca_samples)
     seconds["mapping"] = time.monotonic() - began
     classifier, seconds["classifier"] = kept(
@@ -166,8 +169,8 @@ def _train(
         load_perceptual,
     )
 
-    save_gan(gan, out / "generator.safetensors")
-    save_encoder(encoder, out / "encoder.safetensors")
+    save_gan(gan, out / "generator.safetensors", stored)
+    save_encoder(encoder, out / "encoder.safetensors", stored)
     save_classifier(classifier, out / "classifier.safetensors")
     save_perceptual(perceptual, out / "perceptual.safetensors")
     save_pca(pca, out / "pca.safetensors")
@@ -209,6 +212,13 @@ def _train(
         "sha256": {p.name: sha256_of(p) for p in sorted(out.glob("*.safetensors"))},
     }
     return _write_card(card, out)
+
+
+@torch.no_grad()
+def round_weights(module: nn.Module, dtype: torch.dtype) -> None:
+    """Rounds parameters and buffers in place to what a file of that type keeps."""
+    for tensor in module.state_dict().values():
+        tensor.copy_(tensor.to(dtype))
 
 
 def kept(

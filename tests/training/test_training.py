@@ -378,3 +378,16 @@ def test_a_finished_network_is_kept_until_its_recipe_changes(
     second = yaml.safe_load(train(recipe, out).read_text())["sha256"]
     changed = {name for name in first if first[name] != second[name]}
     assert changed == {"classifier.safetensors"}
+
+
+def test_half_precision_files_hold_what_was_measured(recipe: Path, tmp_path: Path):
+    whole = train(recipe, tmp_path / "whole").parent
+    recipe.write_text(TINY.replace("thumbnail: 2", "thumbnail: 2\n  stored: float16"))
+    half = train(recipe, tmp_path / "half").parent
+    for name in ("generator.safetensors", "encoder.safetensors"):
+        ratio = (half / name).stat().st_size / (whole / name).stat().st_size
+        assert 0.5 < ratio < 0.65
+    full = load_gan(whole / "generator.safetensors").state_dict()
+    for name, value in load_gan(half / "generator.safetensors").state_dict().items():
+        assert value.dtype == torch.float32
+        assert torch.equal(value, full[name].half().float()), name
