@@ -1,12 +1,14 @@
 """CPU seconds of the kinds of work that a suite consists of.
 
-    OMP_NUM_THREADS=1 python benchmarks/units.py
+    OMP_NUM_THREADS=1 python benchmarks/units.py           # digits and faces
+    OMP_NUM_THREADS=1 python benchmarks/units.py smiles    # or mnist: fetched data
 
 Prints the table that `robustgen.unit_costs.UNIT_COSTS` holds, for this machine: of each
 kind what a call costs and what each image in it adds, from batches of 4 and of 64, the
 best of five. Time of the processor, not of the clock: other work does not count.
 """
 
+import sys
 import time
 from collections.abc import Callable, Mapping
 
@@ -18,11 +20,14 @@ from robustgen.attacks import build_pgd, run_attack
 from robustgen.classifiers.load import load_classifier
 from robustgen.data.digits import load_digits
 from robustgen.data.faces import load_faces
+from robustgen.data.mnist import load_mnist
+from robustgen.data.smiles import load_smiles
 from robustgen.gan.load import load_encoder, load_gan
 from robustgen.perceptual import load_perceptual
 from robustgen.projectors.loss import ProjectionLoss
 from robustgen.projectors.projector import Projector
 from robustgen.rngs import rng_for
+from robustgen.sources import data_folder
 from robustgen.threat import Threat
 from robustgen.views.jitter import JitterSpec, jitter
 
@@ -100,9 +105,14 @@ def kinds(name: str, images: Tensor, labels: Tensor) -> Mapping[str, str]:
 def main() -> None:
     """Prints one block for each family of assets."""
     torch.set_num_threads(1)
-    data = {"digits": load_digits(), "faces": load_faces(val=SIZES[1])}
-    for name, dataset in data.items():
-        part = dataset.part("val", SIZES[1])
+    data = {
+        "digits": load_digits,
+        "faces": lambda: load_faces(val=SIZES[1]),
+        "mnist": lambda: load_mnist(data_folder()),
+        "smiles": lambda: load_smiles(data_folder()),
+    }
+    for name in sys.argv[1:] or ("digits", "faces"):
+        part = data[name]().part("val", SIZES[1])
         images = torch.from_numpy(part.pixels())
         found = kinds(name, images, torch.from_numpy(part.labels))
         print(f"{name}:")

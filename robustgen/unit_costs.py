@@ -94,6 +94,35 @@ UNIT_COSTS: Mapping[str, UnitCost] = MappingProxyType(
             networks_mb=0,
             image_mb=6,
         ),
+        # Networks of the sizes of digits.
+        "mnist": UnitCost(
+            rates={
+                "classify": Rate(0.0004, 0.00009),
+                "attack": Rate(0.0018, 0.00038),
+                "synthesize": Rate(0.0010, 0.00110),
+                "steer": Rate(0.0045, 0.00210),
+                "encode": Rate(0.0014, 0.00053),
+                "project": Rate(0.0096, 0.00255),
+                "jitter": Rate(0.0002, 0.00002),
+            },
+            two_cores=0.95,
+            networks_mb=0,
+            image_mb=6,
+        ),
+        "smiles": UnitCost(
+            rates={
+                "classify": Rate(0.0, 0.00079),
+                "attack": Rate(0.0030, 0.00199),
+                "synthesize": Rate(0.0, 0.00768),
+                "steer": Rate(0.0, 0.02560),
+                "encode": Rate(0.0010, 0.00221),
+                "project": Rate(0.0047, 0.01425),
+                "jitter": Rate(0.0, 0.00008),
+            },
+            two_cores=0.95,
+            networks_mb=0,
+            image_mb=24,
+        ),
         "celebahq": UnitCost(
             rates=_large(classify=0.16, attack=0.34, synthesize=0.83, project=2.4),
             two_cores=0.5,
@@ -121,5 +150,5 @@ UNIT_COSTS: Mapping[str, UnitCost] = MappingProxyType(
     }
 )
 """By domain; a generator of the user's own without a card counts as `faces`.
-`python benchmarks/units.py` measures faces and digits, `python benchmarks/scale.py` the
+`python benchmarks/units.py` measures faces and digits, with a name smiles and mnist, `python benchmarks/scale.py` the
 others, on networks of the released sizes."""
