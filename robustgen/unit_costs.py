@@ -150,5 +150,5 @@ UNIT_COSTS: Mapping[str, UnitCost] = MappingProxyType(
     }
 )
 """By domain; a generator of the user's own without a card counts as `faces`.
-`python benchmarks/units.py` measures faces and digits, with a name smiles and mnist, `python benchmarks/scale.py` the
-others, on networks of the released sizes."""
+`python benchmarks/units.py` measures faces and digits, with a name smiles and mnist,
+`python benchmarks/scale.py` the others, on networks of the released sizes."""
