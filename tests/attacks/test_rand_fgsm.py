@@ -151,5 +151,5 @@ def test_a_suite_whose_random_step_uses_up_eps_is_refused():
         "eps": "8/255",
         "settings": {"alpha": 0.05},
     }
-    with pytest.raises(ValidationError, match=r"alpha 0\.05 leaves nothing of eps=0\.031"):
+    with pytest.raises(ValidationError, match="leaves nothing of eps="):
         TypeAdapter(AttackSpec).validate_python(data)
