@@ -38,6 +38,7 @@ WRITTEN = (
     "report.html",
     "report.md",
     "accuracy.csv",
+    "balanced.csv",
     "predictions.parquet",
 )
 """Kinds of files that are written for people and other programs."""
