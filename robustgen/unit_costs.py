@@ -64,22 +64,24 @@ def _large(
     return {kind: Rate(0.0, 2 * each) for kind, each in seconds.items()}
 
 
+_DIGITS = UnitCost(
+    rates={
+        "classify": Rate(0.0004, 0.00009),
+        "attack": Rate(0.0018, 0.00038),
+        "synthesize": Rate(0.0010, 0.00110),
+        "steer": Rate(0.0045, 0.00210),
+        "encode": Rate(0.0014, 0.00053),
+        "project": Rate(0.0096, 0.00255),
+        "jitter": Rate(0.0002, 0.00002),
+    },
+    two_cores=0.95,
+    networks_mb=0,
+    image_mb=6,
+)
+
 UNIT_COSTS: Mapping[str, UnitCost] = MappingProxyType(
     {
-        "digits": UnitCost(
-            rates={
-                "classify": Rate(0.0004, 0.00009),
-                "attack": Rate(0.0018, 0.00038),
-                "synthesize": Rate(0.0010, 0.00110),
-                "steer": Rate(0.0045, 0.00210),
-                "encode": Rate(0.0014, 0.00053),
-                "project": Rate(0.0096, 0.00255),
-                "jitter": Rate(0.0002, 0.00002),
-            },
-            two_cores=0.95,
-            networks_mb=0,
-            image_mb=6,
-        ),
+        "digits": _DIGITS,
         "faces": UnitCost(
             rates={
                 "classify": Rate(0.0004, 0.00003),
@@ -94,21 +96,7 @@ UNIT_COSTS: Mapping[str, UnitCost] = MappingProxyType(
             networks_mb=0,
             image_mb=6,
         ),
-        # Networks of the sizes of digits.
-        "mnist": UnitCost(
-            rates={
-                "classify": Rate(0.0004, 0.00009),
-                "attack": Rate(0.0018, 0.00038),
-                "synthesize": Rate(0.0010, 0.00110),
-                "steer": Rate(0.0045, 0.00210),
-                "encode": Rate(0.0014, 0.00053),
-                "project": Rate(0.0096, 0.00255),
-                "jitter": Rate(0.0002, 0.00002),
-            },
-            two_cores=0.95,
-            networks_mb=0,
-            image_mb=6,
-        ),
+        "mnist": _DIGITS,  # networks of the same sizes
         "smiles": UnitCost(
             rates={
                 "classify": Rate(0.0, 0.00079),
