@@ -181,7 +181,7 @@ def _remove_stale(folder: Path, files: Container[str]) -> None:
         *(f"{name}/.*.tmp" for name in ("tables", "probes", "pictures", "figures")),
         *(
             f".{name}.*.tmp"
-            for name in ("manifest", "report", "accuracy", "predictions")
+            for name in ("manifest", "report", "accuracy", "balanced", "predictions")
         ),
     )
     for pattern in ("tables/*.npz", "probes/*.json", "pictures/*.png", *unfinished):
