@@ -26,28 +26,30 @@ def relevance_weights(
         strength: Added where the classes differ most.
     """
     window = max(3, _WINDOW * data.images.shape[-1] // 64 | 1)
-    pad = window // 2
-    score = torch.zeros(1, 1, *data.images.shape[2:])
     pixels = data.images.float().mean(dim=1, keepdim=True) / 255
-    for magnitude in (False, True):
-        kept: list[Tensor] = []
-        for block in pixels.split(1000):
-            centered = block - F.avg_pool2d(
-                F.pad(block, (pad, pad, pad, pad), mode="reflect"), window, 1
-            )
-            power = F.avg_pool2d(
-                F.pad(centered.square(), (pad, pad, pad, pad), mode="reflect"),
-                window,
-                1,
-            )
-            normal = centered / (power.sqrt() + 0.02)
-            kept.append(centered.abs() if magnitude else normal)
-        x = torch.cat(kept)
-        classes = [x[data.labels == k] for k in data.labels.unique()]
-        means = torch.stack([c.mean(dim=0, keepdim=True) for c in classes])
-        within = torch.stack([c.var(dim=0, keepdim=True) for c in classes]).mean(dim=0)
-        score += means.var(dim=0) / within
-    score = score + score.flip(3)
-    score = F.avg_pool2d(F.pad(score, (pad, pad, pad, pad), mode="reflect"), window, 1)
+    normal: list[Tensor] = []
+    magnitude: list[Tensor] = []
+    for block in pixels.split(1000):
+        centered = block - _box_mean(block, window)
+        power = _box_mean(centered.square(), window)
+        normal.append(centered / (power.sqrt() + 0.02))
+        magnitude.append(centered.abs())
+    score = _fisher_ratio(torch.cat(normal), data.labels)
+    score = score + _fisher_ratio(torch.cat(magnitude), data.labels)
+    score = _box_mean(score + score.flip(3), window)
     weight = 1 + strength * score / score.max()
     return weight / weight.mean()
+
+
+def _box_mean(x: Tensor, window: int) -> Tensor:
+    """Mean over a box around each pixel; borders are mirrored."""
+    pad = window // 2
+    return F.avg_pool2d(F.pad(x, (pad, pad, pad, pad), mode="reflect"), window, 1)
+
+
+def _fisher_ratio(x: Tensor, labels: Tensor) -> Tensor:
+    """Variance of the means of the classes over their mean variance, per pixel."""
+    classes = [x[labels == k] for k in labels.unique()]
+    means = torch.stack([c.mean(dim=0, keepdim=True) for c in classes])
+    within = torch.stack([c.var(dim=0, keepdim=True) for c in classes]).mean(dim=0)
+    return means.var(dim=0) / within

@@ -51,23 +51,10 @@ ABOUT_ENCODER = (
     "distance."
 )
 
-_NOT_THE_PERCEPTUALS = {
-    "name",
-    "about",
-    "autoencoder",
-    "adversarial",
-    "mapping",
-    "classifier",
-}
-_NOT_THE_CLASSIFIERS = {
-    "name",
-    "about",
-    "generator",
-    "autoencoder",
-    "adversarial",
-    "mapping",
-    "perceptual",
-}
+# Keys of a recipe on which a network does not hang.
+_GENERATORS = {"name", "about", "autoencoder", "adversarial", "mapping"}
+_NOT_THE_PERCEPTUALS = {*_GENERATORS, "classifier"}
+_NOT_THE_CLASSIFIERS = {*_GENERATORS, "generator", "perceptual"}
 
 Network = TypeVar("Network", bound=nn.Module)
 
